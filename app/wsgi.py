@@ -1,0 +1,14 @@
+"""What gunicorn serves (`gunicorn 'app.wsgi:main()'`)."""
+
+from flask import Flask
+
+from app.factory import create_app
+from app.logs import configure_logs
+from app.settings import WebSettings, load_or_exit
+
+
+def main() -> Flask:
+    """Build the application from the environment, or end with exit code 5 and every mistake listed."""
+    settings = load_or_exit(WebSettings)
+    configure_logs(settings.LOG_FORMAT, settings.LOG_LEVEL)
+    return create_app(settings)

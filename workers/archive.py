@@ -1,0 +1,304 @@
+"""The one module that speaks to S3: conditional writes, verification, documents, listings.
+
+Nothing becomes visible under an archive key before the whole body was judged, and nothing is ever overwritten:
+every write of media, receipts, deletions, absences and index asks for `If-None-Match: *`.
+Sources: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-requests.html and
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html.
+"""
+
+import hashlib
+from base64 import b64decode, b64encode
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+
+from app.settings import WorkerSettings
+from workers.errors import ArchiverError, ConfigurationError, TemporaryError, ThrottledError
+from workers.media import MediaFacts, MediaStream
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import CompletedPartTypeDef
+
+PART_BYTES: Final = 8 * 1024 * 1024  # 10,000 parts hold 84 GB; Twilio's longest recording is under 3 GB
+
+_TAKEN: Final = frozenset({"PreconditionFailed", "412"})
+_THROTTLED: Final = {"SlowDown", "RequestLimitExceeded", "ThrottlingException", "429"}
+_DAMAGED_ON_THE_WAY: Final = {"BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "IncompleteBody"}
+
+
+class AlreadyThereError(Exception):
+    """The key holds an object: perhaps our own earlier attempt, whose answer was lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """Bytes that were handed to S3 and not yet compared with what S3 holds.
+
+    `checksum` is what S3 must report: base64 SHA-256, or for parts the SHA-256 of their digests and `-count`.
+    """
+
+    key: str
+    version_id: str | None
+    media: MediaFacts
+    checksum: str
+    part_bytes: int | None
+    retention: str
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A JSON document as S3 holds it."""
+
+    key: str
+    body: bytes
+    version_id: str | None
+    etag: str
+
+
+class Archive:
+    """The bucket. Thread-safe; connects when first used."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        self.bucket = settings.ARCHIVE_BUCKET
+        self.prefix = settings.ARCHIVE_PREFIX
+        owner = settings.ARCHIVE_BUCKET_OWNER
+        self._owner: dict[str, Any] = {"ExpectedBucketOwner": owner} if owner else {}
+        with _translated():
+            self._s3: S3Client = boto3.client(
+                "s3",
+                config=Config(
+                    connect_timeout=5,
+                    read_timeout=60,
+                    retries={"mode": "standard", "total_max_attempts": 3},
+                    max_pool_connections=2 * settings.CELERY_CONCURRENCY,
+                    tcp_keepalive=True,
+                ),
+            )
+
+    # Media
+
+    def store(
+        self, stream: MediaStream, key: str, content_type: str, metadata: Mapping[str, str], started: datetime
+    ) -> StoredObject:
+        """Write a stream under `key`: one PutObject for what fits in a part, multipart above.
+
+        `started` is the recording's start, from which retention counts. Memory is bounded by two parts. Nothing is
+        visible before the stream was judged complete; on any doubt the upload is aborted and the error passed on.
+        What is already under `key` is left alone: the result then has no version and must be verified like any.
+        """
+        retention, lock = self._lock(started)
+        options = {"ContentType": content_type, "Metadata": dict(metadata), **self._encryption(), **lock}
+        options["StorageClass"] = self._settings.ARCHIVE_STORAGE_CLASS
+        first = stream.read(PART_BYTES)
+        if len(first) == PART_BYTES:
+            return self._store_parts(stream, key, first, options, retention)
+        media = stream.finish()
+        checksum = b64encode(bytes.fromhex(media.sha256)).decode()
+        options["Metadata"] = {**metadata, "sha256": media.sha256}
+        try:
+            version = self._put(key, first, checksum=checksum, **options)
+        except AlreadyThereError:
+            version = None
+        return StoredObject(key, version, media, checksum, None, retention)
+
+    def _store_parts(
+        self, stream: MediaStream, key: str, first: bytes, options: dict[str, Any], retention: str
+    ) -> StoredObject:
+        target: dict[str, Any] = {"Bucket": self.bucket, "Key": key, **self._owner}
+        with _translated():
+            upload_id = self._s3.create_multipart_upload(ChecksumAlgorithm="SHA256", **target, **options)["UploadId"]
+        target["UploadId"] = upload_id
+        try:
+            parts, media = self._upload_parts(stream, first, target)
+            checksum = composite_checksum([part["ChecksumSHA256"] for part in parts])
+            version = self._complete(target, parts, checksum, media.bytes)
+        except AlreadyThereError:
+            self._abort(target)
+            version = None
+        except BaseException:
+            self._abort(target)
+            raise
+        return StoredObject(key, version, media, checksum, PART_BYTES, retention)
+
+    def _upload_parts(
+        self, stream: MediaStream, first: bytes, target: Mapping[str, Any]
+    ) -> tuple[list["CompletedPartTypeDef"], MediaFacts]:
+        parts: list[CompletedPartTypeDef] = []
+        part = first
+        while part:
+            digest, number = _sha256(part), len(parts) + 1
+            with _translated():
+                answer = self._s3.upload_part(PartNumber=number, Body=part, ChecksumSHA256=digest, **target)
+            parts.append({"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": digest})
+            part = stream.read(PART_BYTES)
+        return parts, stream.finish()
+
+    def _complete(
+        self, target: Mapping[str, Any], parts: list["CompletedPartTypeDef"], checksum: str, size: int
+    ) -> str | None:
+        """Make the parts visible as one object. Raises `AlreadyThereError` when the key is taken."""
+        # An upload that is gone was completed by an attempt whose answer was lost.
+        with _translated(taken=_TAKEN | {"NoSuchUpload"}):
+            done = self._s3.complete_multipart_upload(
+                MultipartUpload={"Parts": parts},
+                ChecksumSHA256=checksum,
+                MpuObjectSize=size,
+                IfNoneMatch="*",
+                **target,
+            )
+        return done.get("VersionId")
+
+    def _abort(self, target: Mapping[str, Any]) -> None:
+        """Throw an upload's parts away; what can't be is left to the bucket's lifecycle rule."""
+        try:
+            self._s3.abort_multipart_upload(**target)
+        except (ClientError, BotoCoreError):
+            return
+
+    def digest(self, key: str, version_id: str | None) -> str:
+        """Re-read an object and return the lower-case hex SHA-256 of its bytes."""
+        digest = hashlib.sha256()
+        with _translated():
+            body = self._s3.get_object(Bucket=self.bucket, Key=key, **_version(version_id), **self._owner)["Body"]
+            for block in body.iter_chunks(1024 * 1024):
+                digest.update(block)
+        return digest.hexdigest()
+
+    def head(self, key: str, version_id: str | None = None) -> Mapping[str, Any] | None:
+        """Return S3's own description of an object, checksum included; None when there is none."""
+        with _translated(missing_ok=True):
+            return self._s3.head_object(
+                Bucket=self.bucket, Key=key, ChecksumMode="ENABLED", **_version(version_id), **self._owner
+            )
+        return None
+
+    def _encryption(self) -> dict[str, Any]:
+        settings = self._settings
+        if settings.ARCHIVE_SSE is None:
+            return {}
+        options: dict[str, Any] = {"ServerSideEncryption": settings.ARCHIVE_SSE}
+        if settings.ARCHIVE_SSE == "aws:kms":
+            options["BucketKeyEnabled"] = True
+            if settings.ARCHIVE_KMS_KEY_ID:
+                options["SSEKMSKeyId"] = settings.ARCHIVE_KMS_KEY_ID
+        return options
+
+    def _lock(self, started: datetime) -> tuple[str, dict[str, Any]]:
+        """Return whether retention applies and the options that ask for it; a date already past is left out."""
+        mode, days = self._settings.ARCHIVE_OBJECT_LOCK_MODE, self._settings.ARCHIVE_RETENTION_DAYS
+        if mode is None or days is None:
+            return "none", {}
+        until = started + timedelta(days=days)
+        if until <= datetime.now(UTC):
+            return "already past", {}
+        return "applied", {"ObjectLockMode": mode, "ObjectLockRetainUntilDate": until}
+
+    # Documents
+
+    def read(self, key: str) -> Document | None:
+        """Return a document, or None when there is none."""
+        with _translated(missing_ok=True):
+            answer = self._s3.get_object(Bucket=self.bucket, Key=key, **self._owner)
+            return Document(key, answer["Body"].read(), answer.get("VersionId"), answer["ETag"])
+        return None
+
+    def write_once(self, key: str, body: bytes, started: datetime | None = None) -> Document:
+        """Write a document unless its key is taken, and return what S3 holds then: ours or the earlier one.
+
+        With `started`, it carries the retention of the media that began then.
+        """
+        lock = self._lock(started)[1] if started else {}
+        try:
+            version = self._put(
+                key, body, checksum=_sha256(body), ContentType="application/json", **self._encryption(), **lock
+            )
+        except AlreadyThereError:
+            document = self.read(key)
+            if document is None:
+                raise TemporaryError("document_vanished", "a document was there and then was not") from None
+            return document
+        return Document(key, body, version, "")
+
+    def write_empty(self, key: str) -> None:
+        """Write an empty object, whose key is all that it says; one that is there already is as good."""
+        try:
+            self._put(key, b"", checksum=_sha256(b""), **self._encryption())
+        except AlreadyThereError:
+            return
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Yield the keys under a prefix in order, one page of 1,000 at a time."""
+        with _translated():
+            pages = self._s3.get_paginator("list_objects_v2")
+            for page in pages.paginate(Bucket=self.bucket, Prefix=prefix, **self._owner):
+                yield from (item["Key"] for item in page.get("Contents", ()))
+
+    def _put(self, key: str, body: bytes, *, checksum: str, **options: Any) -> str | None:
+        """Write one object unless its key is taken. Raises `AlreadyThereError` when it is."""
+        with _translated():
+            answer = self._s3.put_object(
+                Bucket=self.bucket,
+                Key=key,
+                Body=body,
+                ChecksumAlgorithm="SHA256",
+                ChecksumSHA256=checksum,
+                IfNoneMatch="*",
+                **self._owner,
+                **options,
+            )
+        return answer.get("VersionId")
+
+
+def _sha256(body: bytes) -> str:
+    return b64encode(hashlib.sha256(body).digest()).decode()
+
+
+def composite_checksum(part_checksums: list[str]) -> str:
+    """Compute S3's checksum of checksums from the parts' base64 SHA-256 digests."""
+    whole = hashlib.sha256(b"".join(b64decode(checksum) for checksum in part_checksums))
+    return f"{b64encode(whole.digest()).decode()}-{len(part_checksums)}"
+
+
+def _version(version_id: str | None) -> dict[str, Any]:
+    return {"VersionId": version_id} if version_id else {}
+
+
+@contextmanager
+def _translated(*, missing_ok: bool = False, taken: frozenset[str] = _TAKEN) -> Iterator[None]:
+    """Turn botocore's errors into ours.
+
+    With `missing_ok`, an object that is not there ends the block quietly; codes in `taken` become `AlreadyThereError`.
+    """
+    try:
+        yield
+    except ClientError as error:
+        status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        if missing_ok and (code in ("NoSuchKey", "NoSuchVersion") or (status == 404 and code in ("404", "NotFound"))):
+            return
+        if code in taken:
+            raise AlreadyThereError from None
+        raise _our_error(status, code, error.operation_name) from None
+    except (NoCredentialsError, PartialCredentialsError):
+        raise ConfigurationError("s3_refused", "no AWS credentials; set AWS_ACCESS_KEY_ID or a role") from None
+    except BotoCoreError as error:
+        raise TemporaryError("s3_unreachable", type(error).__name__) from None
+
+
+def _our_error(status: int, code: str, operation: str) -> ArchiverError:
+    detail = f"S3 answered {status} {code} to {operation}"
+    if code in _THROTTLED or status == 429:
+        return ThrottledError("s3_throttled", detail)
+    if status >= 500 or status in (0, 408, 409) or code in _DAMAGED_ON_THE_WAY:
+        return TemporaryError("s3_failed", detail)
+    if code == "RequestTimeout":
+        return TemporaryError("s3_failed", detail)
+    return ConfigurationError("s3_refused", f"{detail}; check the bucket, its policy and the key")

@@ -1,0 +1,156 @@
+"""Archive one recording: the steps in order, nothing else.
+
+fetch → store → verify → index → receipt. Each step takes what the one before it made, so that the order can't be
+got wrong; deletion is another task, which starts from the receipt in S3.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from app.receipt import Attempt, Filing, Media, Receipt, iso
+from app.recording import Recording
+from app.settings import WorkerSettings
+from workers.archive import Archive
+from workers.errors import ContentError, GoneError, NoSuchLayoutError, NotReadyError
+from workers.media import CONTENT_TYPES, Expected, MediaStream
+from workers.twilio_api import TwilioApi
+from workers.verification import VerifiedObject, VerifiedReceipt, verify, verify_receipt
+
+# Two channels first; on 400 one; on 400 as it is stored. Nothing but a 400 steps down (TWILIO.md section 1).
+CHANNEL_LADDER: Final[tuple[int | None, ...]] = (2, 1, None)
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedMedia:
+    """An open download of a recording's media, and the rungs of the channel ladder that led to it."""
+
+    recording: Recording
+    stream: MediaStream
+    extension: str
+    requested_channels: int | None
+    attempts: tuple[Attempt, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """The steps, with the two sides that they work on."""
+
+    settings: WorkerSettings
+    twilio: TwilioApi
+    archive: Archive
+
+    def run(self, recording: Recording, callback: Mapping[str, str] | None) -> VerifiedReceipt:
+        """Archive a completed recording and return its receipt, as S3 holds it.
+
+        Harmless to repeat and to run twice at once. Raises `workers.errors`; after any of them nothing is visible
+        in the archive that was not verified, and the next run starts from what is there.
+        """
+        filing = Filing.of(self.settings.ARCHIVE_PREFIX, recording)
+        with self._fetch(recording) as fetched:
+            verified = self._store(fetched, filing)
+        for key in filing.index(recording.call_sid, recording.conference_sid):
+            self.archive.write_empty(key)
+        return self._write_receipt(fetched, verified, filing, callback)
+
+    @contextmanager
+    def _fetch(self, recording: Recording) -> Iterator[FetchedMedia]:
+        """Open the download on the first rung of the ladder that Twilio has."""
+        extension = "wav" if recording.encryption else self.settings.ARCHIVE_FORMAT
+        attempts: list[Attempt] = []
+        with ExitStack() as stack:
+            for channels in CHANNEL_LADDER:
+                try:
+                    answer = stack.enter_context(
+                        self.twilio.media(recording.account_sid, recording.sid, extension, channels)
+                    )
+                except NoSuchLayoutError as error:
+                    attempts.append(Attempt(channels, error.status, error.code))
+                    continue
+                except GoneError as error:
+                    # Not there yet, deleted meanwhile or stored externally: the next look at the resource tells.
+                    raise NotReadyError("media_not_ready", error.detail) from None
+                attempts.append(Attempt(channels, 200))
+                expected = Expected(
+                    extension, channels, recording.channels, recording.duration_s, recording.encryption is not None
+                )
+                yield FetchedMedia(recording, MediaStream(answer, expected), extension, channels, tuple(attempts))
+                return
+        raise ContentError("no_channel_layout", f"Twilio answered {[attempt.code for attempt in attempts]} to each")
+
+    def _store(self, fetched: FetchedMedia, filing: Filing) -> VerifiedObject:
+        recording = fetched.recording
+        stored = self.archive.store(
+            fetched.stream,
+            filing.media(fetched.extension),
+            CONTENT_TYPES[fetched.extension],
+            _metadata(fetched),
+            recording.start_time,
+        )
+        return verify(self.archive, self.settings, stored)
+
+    def _write_receipt(
+        self, fetched: FetchedMedia, verified: VerifiedObject, filing: Filing, callback: Mapping[str, str] | None
+    ) -> VerifiedReceipt:
+        recording, stored = fetched.recording, verified.stored
+        receipt = Receipt(
+            recording_sid=recording.sid,
+            account_sid=recording.account_sid,
+            call_sid=recording.call_sid,
+            conference_sid=recording.conference_sid,
+            source=recording.raw,
+            callback=callback,
+            media=Media(
+                bucket=self.archive.bucket,
+                key=stored.key,
+                version_id=verified.version_id,
+                format=fetched.extension,
+                content_type=CONTENT_TYPES[fetched.extension],
+                bytes=stored.media.bytes,
+                sha256=stored.media.sha256,
+                channels=stored.media.channels,
+                sample_rate=stored.media.sample_rate,
+                duration_seconds=stored.media.duration_seconds,
+                requested_channels=fetched.requested_channels,
+                attempts=fetched.attempts,
+                part_bytes=stored.part_bytes,
+            ),
+            encryption=recording.encryption,
+            storage=verified.storage,
+            verification=verified.verification,
+            archived_at=iso(datetime.now(UTC)),
+        )
+        body = receipt.to_json()
+        written = self.archive.write_once(filing.receipt, body, recording.start_time)
+        if written.body == body:
+            return VerifiedReceipt(filing, receipt, written.version_id, legal_hold=False)
+        # A twin or an earlier attempt was first: its receipt stands if it proves the same bytes.
+        earlier = verify_receipt(self.archive, filing)
+        if earlier is None or earlier.receipt.media.sha256 != stored.media.sha256:
+            raise ContentError("receipt_differs", "the receipt in the bucket is of other bytes")
+        return earlier
+
+
+def _metadata(fetched: FetchedMedia) -> dict[str, str]:
+    """Describe the recording in object metadata: SIDs, dates and encryption details, never a phone number."""
+    recording = fetched.recording
+    metadata = {
+        "account-sid": recording.account_sid,
+        "call-sid": recording.call_sid,
+        "conference-sid": recording.conference_sid,
+        "recording-sid": recording.sid,
+        "start-time": iso(recording.start_time),
+        "duration": None if recording.duration_s is None else str(recording.duration_s),
+        "channels": str(fetched.requested_channels or recording.channels or ""),
+        "source": recording.source,
+    }
+    if recording.encryption:
+        metadata |= {
+            "encryption-type": recording.encryption.type,
+            "encryption-public-key-sid": recording.encryption.public_key_sid,
+            "encryption-cek": recording.encryption.encrypted_cek,
+            "encryption-iv": recording.encryption.iv,
+        }
+    return {name: value for name, value in metadata.items() if value}

@@ -1,0 +1,202 @@
+"""The Celery tasks: each observes, asks `next_step`, and acts.
+
+`Work` does it; `register` puts a thin task around each of its methods. What happens after a failure is decided in
+one place, `_attempt`: short retries here, long ones by the sweep.
+"""
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any, Final, Self
+
+import structlog
+from celery import Celery, Task
+
+from app.queue import ARCHIVE_TASK, DELETE_TASK, SWEEP_TASK, Publisher
+from app.receipt import Filing, Receipt
+from app.recording import CALLBACK_FIELDS, Recording, is_sid
+from app.settings import WorkerSettings
+from workers.absence import record_absence
+from workers.archive import Archive
+from workers.deletion import Deletion
+from workers.errors import (
+    ArchiverError,
+    ContentError,
+    ForbiddenDeletionError,
+    GoneError,
+    JunkMessageError,
+    NotReadyError,
+)
+from workers.hints import Hints
+from workers.next_step import Observed, Step, deletion_is_due, next_step
+from workers.pipeline import Pipeline
+from workers.sweep import Sweep
+from workers.twilio_api import TwilioApi
+from workers.verification import verify_receipt
+
+MAX_RETRIES: Final = 6
+_FIRST_RETRY_S: Final = 2.0
+_LAST_RETRY_S: Final = 60.0  # countdowns sit in a worker's memory: what needs longer is left to the sweep
+
+Message = Mapping[str, Any]
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Everything a worker does, with the two sides and the queue that it works with."""
+
+    settings: WorkerSettings
+    twilio: TwilioApi
+    archive: Archive
+    publisher: Publisher
+    hints: Hints
+
+    @classmethod
+    def from_settings(cls, settings: WorkerSettings) -> Self:
+        """Wire the parts; nothing connects before it is used."""
+        twilio = TwilioApi(settings.accounts, connections=2 * settings.CELERY_CONCURRENCY)
+        return cls(settings, twilio, Archive(settings), Publisher(settings), Hints(settings))
+
+    def archive_recording(self, message: Message) -> None:
+        """Bring one recording as far as it can go now, up to enqueueing its deletion."""
+        account_sid, recording_sid = _sids(message)
+        callback = _callback(message)
+        recording = self._look(account_sid, recording_sid)
+        day = recording.day if recording else None
+        filing = Filing(self.settings.ARCHIVE_PREFIX, account_sid, recording_sid, day)
+        external = recording is not None and self.twilio.is_stored_externally(recording)
+        observed = Observed(
+            recording=recording,
+            stored_externally=external,
+            callback_status=callback.get("RecordingStatus") if callback else None,
+            receipt=self._receipt(filing),
+            delete_after=self.settings.TWILIO_DELETE,
+            now=datetime.now(UTC),
+        )
+        step = next_step(observed)
+        if step is Step.ARCHIVE and recording is not None:
+            receipt = Pipeline(self.settings, self.twilio, self.archive).run(recording, callback).receipt
+            log.info("recording_archived", bytes=receipt.media.bytes, channels=receipt.media.requested_channels)
+            if deletion_is_due(receipt, self.settings.TWILIO_DELETE, datetime.now(UTC)):
+                step = Step.DELETE
+        if step is Step.DELETE:
+            self.publisher.publish(
+                DELETE_TASK, account_sid=account_sid, recording_sid=recording_sid, day=str(filing.day)
+            )
+        elif step is Step.RECORD_ABSENCE:
+            record_absence(self.archive, filing, recording, callback, stored_externally=external)
+            log.info("absence_recorded")
+        elif step is Step.WAIT:
+            raise NotReadyError("recording_not_ready", "Twilio has not finished the recording, or does not show it")
+
+    def delete_source(self, message: Message) -> None:
+        """Delete one source, from the receipt in S3 and nothing else; the message only says where to look."""
+        account_sid, recording_sid = _sids(message)
+        filing = Filing(self.settings.ARCHIVE_PREFIX, account_sid, recording_sid, _day(message))
+        if self.archive.head(filing.deletion) is not None:
+            return
+        verified = verify_receipt(self.archive, filing)
+        if verified is None:
+            raise ForbiddenDeletionError("no_receipt", "there is no receipt under that day")
+        Deletion(self.settings, self.twilio, self.archive).delete_source(verified)
+
+    def sweep(self, _message: Message) -> None:
+        """Enqueue what is not finished."""
+        Sweep(self.settings, self.twilio, self.archive, self.publisher, self.hints).run()
+
+    def _look(self, account_sid: str, recording_sid: str) -> Recording | None:
+        try:
+            return self.twilio.fetch(account_sid, recording_sid)
+        except GoneError:
+            return None
+
+    def _receipt(self, filing: Filing) -> Receipt | None:
+        document = self.archive.read(filing.receipt) if filing.day else None
+        if document is None:
+            return None
+        try:
+            return Receipt.from_json(document.body)
+        except ValueError as error:
+            raise ContentError("receipt_unreadable", "the document under the receipt's key is no receipt") from error
+
+
+def register(celery: Celery, work: Work) -> None:
+    """Make Celery tasks of a worker's work, under the names that messages are published with."""
+    for name, act in (
+        (ARCHIVE_TASK, work.archive_recording),
+        (DELETE_TASK, work.delete_source),
+        (SWEEP_TASK, work.sweep),
+    ):
+        _register(celery, name, act)
+
+
+def _register(celery: Celery, name: str, act: Callable[[Message], None]) -> None:
+    @celery.task(name=name, bind=True, max_retries=MAX_RETRIES, typing=False)
+    def task(self: "Task[Any, Any]", /, **message: Any) -> None:
+        with structlog.contextvars.bound_contextvars(task=name, **_known_sids(message)):
+            _attempt(self, act, message)
+
+
+def _known_sids(message: Message) -> dict[str, str]:
+    kinds = (("account_sid", "AC"), ("recording_sid", "RE"))
+    return {key: message[key] for key, kind in kinds if is_sid(message.get(key), kind)}
+
+
+def _attempt(task: "Task[Any, Any]", act: Callable[[Message], None], message: Message) -> None:
+    """Run one attempt; retry soon what may succeed soon, and leave the rest to the sweep."""
+    try:
+        act(message)
+    except ForbiddenDeletionError as error:
+        log.info("deletion_forbidden", reason=error.reason, detail=error.detail)
+    except ArchiverError as error:
+        retries = task.request.retries
+        log.warning("attempt_failed", reason=error.reason, detail=error.detail, retries=retries)
+        if error.retryable and retries < MAX_RETRIES:
+            raise task.retry(countdown=retry_delay_s(error, retries, jitter=random.random()), exc=error) from None  # noqa: S311
+    except Exception as error:
+        # A bug in a step of ours: its text may hold content, so only its type and place are said.
+        frame = error.__traceback__
+        while frame is not None and frame.tb_next is not None:
+            frame = frame.tb_next
+        place = f"{frame.tb_frame.f_code.co_filename}:{frame.tb_lineno}" if frame else "?"
+        log.error("attempt_crashed", error=type(error).__name__, place=place)
+
+
+def retry_delay_s(error: ArchiverError, retries: int, jitter: float) -> float:
+    """Return how many seconds to wait before the next attempt: at most a minute, never less than was asked for.
+
+    `jitter` is from 0 to 1, so that many recordings that failed together don't come back together. What asks for
+    more than a minute is tried after a minute; Twilio refuses it again without processing it.
+    """
+    backoff = _FIRST_RETRY_S * 2.0**retries * (0.5 + jitter)
+    return float(min(_LAST_RETRY_S, max(backoff, (error.retry_after_s or 0) * (1 + 0.1 * jitter))))
+
+
+def _sids(message: Message) -> tuple[str, str]:
+    account_sid, recording_sid = message.get("account_sid"), message.get("recording_sid")
+    if not (is_sid(account_sid, "AC") and is_sid(recording_sid, "RE")):
+        raise JunkMessageError("junk_message", "a message without the SIDs of an account and a recording")
+    return str(account_sid), str(recording_sid)
+
+
+def _callback(message: Message) -> dict[str, str] | None:
+    """Return the callback that a message carries, or None where the sweep found the recording."""
+    callback = message.get("callback")
+    if callback is None:
+        return None
+    known = CALLBACK_FIELDS | {"received_at"}
+    if not isinstance(callback, dict) or not all(
+        name in known and isinstance(callback[name], str) for name in callback
+    ):
+        raise JunkMessageError("junk_message", "a message whose callback has other fields than Twilio's")
+    return callback
+
+
+def _day(message: Message) -> date:
+    try:
+        return date.fromisoformat(str(message.get("day")))
+    except ValueError:
+        raise JunkMessageError("junk_message", "a message without a day") from None

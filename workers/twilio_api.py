@@ -1,0 +1,281 @@
+"""The one client of Twilio's REST API: the resource, the media stream, pages of recordings, and DELETE.
+
+URLs are built from the configured host and validated SIDs only, never from anything that Twilio or a callback sent.
+Answers become our errors (`workers.errors`), split by what the caller must do.
+Source: https://www.twilio.com/docs/voice/api/recording.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any, Final
+from urllib.parse import urljoin, urlsplit
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+
+from app.recording import MalformedError, Recording
+from app.settings import TwilioAccount
+from workers.errors import (
+    ConfigurationError,
+    ContentError,
+    GoneError,
+    NoSuchLayoutError,
+    TemporaryError,
+    ThrottledError,
+)
+
+_CONNECT_TIMEOUT_S: Final = 5.0
+_READ_TIMEOUT_S: Final = 30.0
+_MAX_JSON_BYTES: Final = 16 * 1024 * 1024  # a page of 1000 recordings is about 2 MB
+_PAGE_SIZE: Final = 1000
+_MAX_REDIRECTS: Final = 2
+_MEDIA_HOSTS: Final = (".twilio.com", ".twiliocdn.com", ".amazonaws.com")
+
+_ERROR_CODE: Final = re.compile(rb'"code"\s*:\s*(\d{1,6})|<Code>(\d{1,6})</Code>')
+
+Query = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class MediaAnswer:
+    """An open media download with status 200: the headers, and the body as it comes over the wire."""
+
+    content_type: str
+    content_length: int | None
+    body: urllib3.BaseHTTPResponse
+
+
+class TwilioApi:
+    """Speaks to Twilio for every configured account. Thread-safe; keeps connections alive."""
+
+    def __init__(self, accounts: Mapping[str, TwilioAccount], connections: int = 8) -> None:
+        self._accounts = accounts
+        self._session = requests.Session()
+        # No proxy, netrc or CA bundle from the environment: a credential must never go anywhere else.
+        self._session.trust_env = False
+        self._session.headers["Accept-Encoding"] = "identity"
+        for scheme in ("https://", "http://"):
+            self._session.mount(scheme, HTTPAdapter(pool_connections=8, pool_maxsize=connections, max_retries=0))
+
+    def fetch(self, account_sid: str, recording_sid: str) -> Recording:
+        """Return the Recording resource, also a soft-deleted one.
+
+        Raises `GoneError` when Twilio knows of none, `ContentError` when the answer is no recording of this SID.
+        """
+        raw = self._get_json(account_sid, f"Recordings/{recording_sid}.json", {"IncludeSoftDeleted": "true"})
+        recording = _parse(raw)
+        if (recording.account_sid, recording.sid) != (account_sid, recording_sid):
+            raise ContentError("resource_of_another_recording", "Twilio answered with another SID than was asked for")
+        return recording
+
+    def recordings(
+        self, account_sid: str, created_from: date | None = None, created_to: date | None = None
+    ) -> Iterator[Recording]:
+        """Yield the account's recordings, newest first, one page at a time, without soft-deleted ones.
+
+        Both bounds are UTC days and inclusive. Every page is requested from the configured host.
+        """
+        # Twilio's filters are exact days, "<" and ">"; a day more on either side costs nothing and misses nothing.
+        query = {"PageSize": str(_PAGE_SIZE)}
+        if created_from is not None:
+            query["DateCreated>"] = (created_from - timedelta(days=1)).isoformat()
+        if created_to is not None:
+            query["DateCreated<"] = (created_to + timedelta(days=1)).isoformat()
+        page = self._get_json(account_sid, "Recordings.json", query)
+        while True:
+            for raw in _items(page, "recordings"):
+                recording = _parse(raw)
+                if (created_from is None or recording.day >= created_from) and (
+                    created_to is None or recording.day <= created_to
+                ):
+                    yield recording
+            following = page.get("next_page_uri")
+            if not following:
+                return
+            parts = urlsplit(str(following))
+            if parts.path != self._path(account_sid, "Recordings.json"):
+                raise ContentError("page_elsewhere", "Twilio's next page is not of the list that was asked for")
+            page = self._get_json(account_sid, f"Recordings.json?{parts.query}", {})
+
+    @contextmanager
+    def media(
+        self, account_sid: str, recording_sid: str, extension: str, channels: int | None
+    ) -> Iterator[MediaAnswer]:
+        """Open the media download; `channels` is 2, 1 or None (as stored).
+
+        Raises `NoSuchLayoutError` on 400, `GoneError` on 404 (not ready, deleted or stored externally: ask the
+        resource which). Redirects are followed at most twice, to Twilio's media hosts, without credentials.
+        """
+        query = {} if channels is None else {"RequestedChannels": str(channels)}
+        with self._open(account_sid, f"Recordings/{recording_sid}.{extension}", query) as answer:
+            if answer.status_code == 400:
+                raise NoSuchLayoutError(400, _error_code(answer))
+            _raise_for_status(answer)
+            if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
+                raise ContentError("media_encoded", "Twilio compressed the media although identity was asked for")
+            length = answer.headers.get("Content-Length", "")
+            yield MediaAnswer(
+                content_type=answer.headers.get("Content-Type", "").partition(";")[0].strip().lower(),
+                content_length=int(length) if length.isdigit() else None,
+                body=answer.raw,
+            )
+
+    def is_stored_externally(self, recording: Recording) -> bool:
+        """Tell whether Twilio wrote the media to storage of the account's own: `media_url` is at another host."""
+        if not recording.media_url:
+            return False
+        host = urlsplit(recording.media_url).hostname
+        ours = urlsplit(self._accounts[recording.account_sid].api_base_url).hostname
+        return host != ours and not f".{host}".endswith(_MEDIA_HOSTS[:2])
+
+    def delete(self, account_sid: str, recording_sid: str) -> int:
+        """Delete the recording at Twilio and return the status of the answer: 204, or 404 when it was gone already.
+
+        Only `deletion.py` calls this, after the checks of invariant 1. Raises when anything else was answered.
+        """
+        with self._send("DELETE", account_sid, f"Recordings/{recording_sid}.json", {}) as answer:
+            if answer.status_code != 404:
+                _raise_for_status(answer, expected=204)
+            return answer.status_code
+
+    def _get_json(self, account_sid: str, path: str, query: Query) -> dict[str, Any]:
+        with self._send("GET", account_sid, path, query) as answer:
+            _raise_for_status(answer)
+            raw = _read_json(answer)
+        if not isinstance(raw, dict):
+            raise TemporaryError("twilio_answer_not_json", "Twilio answered 200 without a JSON object")
+        return raw
+
+    @contextmanager
+    def _open(self, account_sid: str, path: str, query: Query) -> Iterator[requests.Response]:
+        """Send a GET and follow its redirects: https only, to known hosts, never with credentials to another one."""
+        with self._send("GET", account_sid, path, query) as answer:
+            current, hops = answer, 0
+            try:
+                while current.is_redirect:
+                    hops += 1
+                    url = _redirect_target(current, hops)
+                    if current is not answer:
+                        current.close()
+                    current = self._request("GET", url, {}, auth=None)
+                yield current
+            finally:
+                current.close()
+
+    @contextmanager
+    def _send(self, method: str, account_sid: str, path: str, query: Query) -> Iterator[requests.Response]:
+        """Send an authenticated request; during a rotation the next token is tried on a 401."""
+        account = self._accounts.get(account_sid)
+        if account is None:
+            raise ConfigurationError("account_not_configured", "add the account to TWILIO_ACCOUNTS")
+        url = account.api_base_url + self._path(account_sid, path)
+        for credentials in _credentials(account):
+            answer = self._request(method, url, query, auth=credentials)
+            if answer.status_code != 401:
+                break
+            answer.close()
+        try:
+            yield answer
+        finally:
+            answer.close()
+
+    def _request(self, method: str, url: str, query: Query, auth: tuple[str, str] | None) -> requests.Response:
+        try:
+            return self._session.request(
+                method,
+                url,
+                params=query,
+                auth=auth or _anonymous,
+                timeout=(_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S),
+                allow_redirects=False,
+                stream=True,
+            )
+        except requests.RequestException as error:
+            # The exception's text holds the URL and its query; its type says enough.
+            raise TemporaryError("twilio_unreachable", type(error).__name__) from None
+
+    @staticmethod
+    def _path(account_sid: str, path: str) -> str:
+        return f"/2010-04-01/Accounts/{account_sid}/{path}"
+
+
+def _anonymous(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
+
+
+def _credentials(account: TwilioAccount) -> list[tuple[str, str]]:
+    if account.api_key and account.api_secret:
+        return [(account.api_key, account.api_secret.get_secret_value())]
+    return [(account.account_sid, token.get_secret_value()) for token in account.auth_tokens]
+
+
+def _redirect_target(answer: requests.Response, hops: int) -> str:
+    url = urljoin(answer.url, answer.headers.get("Location", ""))
+    target, origin = urlsplit(url), urlsplit(answer.url)
+    same_origin = (target.scheme, target.netloc) == (origin.scheme, origin.netloc)
+    known = target.scheme == "https" and f".{target.hostname}".endswith(_MEDIA_HOSTS)
+    if hops > _MAX_REDIRECTS:
+        raise TemporaryError("media_redirect_loop", f"Twilio redirected the media more than {_MAX_REDIRECTS} times")
+    if not (same_origin or known):
+        raise ConfigurationError("media_redirect_refused", f"Twilio redirected the media to {target.hostname}")
+    return url
+
+
+def _raise_for_status(answer: requests.Response, expected: int = 200) -> None:
+    status = answer.status_code
+    if status == expected:
+        return
+    detail = f"Twilio answered {status} with code {_error_code(answer)}"
+    if status in (401, 403):
+        raise ConfigurationError("twilio_refused", f"{detail}; check the credentials and their permissions")
+    if status == 404:
+        raise GoneError("twilio_not_found", detail)
+    if status == 429:
+        raise ThrottledError("twilio_throttled", detail, retry_after_s=_retry_after_s(answer))
+    raise TemporaryError("twilio_failed", detail, retry_after_s=_retry_after_s(answer))
+
+
+def _retry_after_s(answer: requests.Response) -> float | None:
+    value = answer.headers.get("Retry-After", "")
+    return float(value) if value.isdigit() else None
+
+
+def _error_code(answer: requests.Response) -> int | None:
+    """Return Twilio's error code from any of its three shapes: JSON, an RFC 9457 problem, or XML."""
+    try:
+        match = _ERROR_CODE.search(answer.raw.read(4096, decode_content=True))
+    except (urllib3.exceptions.HTTPError, OSError):
+        return None
+    return int(match[1] or match[2]) if match else None
+
+
+def _read_json(answer: requests.Response) -> Any:
+    try:
+        body = answer.raw.read(_MAX_JSON_BYTES + 1, decode_content=True)
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise TemporaryError("twilio_unreachable", type(error).__name__) from None
+    if len(body) > _MAX_JSON_BYTES:
+        raise TemporaryError("twilio_answer_too_large", f"a JSON answer of more than {_MAX_JSON_BYTES} bytes")
+    try:
+        return json.loads(body)
+    except ValueError:
+        raise TemporaryError("twilio_answer_not_json", "Twilio answered 200 with something that is not JSON") from None
+
+
+def _items(page: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
+    items = page.get(name)
+    if not isinstance(items, list):
+        raise TemporaryError("twilio_answer_not_json", f"Twilio answered a page without {name}")
+    return items
+
+
+def _parse(raw: Mapping[str, Any]) -> Recording:
+    try:
+        return Recording.parse(raw)
+    except MalformedError as error:
+        raise ContentError("resource_malformed", str(error)) from None
