@@ -4,13 +4,17 @@ Messages are published by task name, so that the endpoint never imports the code
 """
 
 import ssl
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import UTC, datetime
+from threading import BoundedSemaphore, local
+from time import monotonic
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from celery import Celery
-from kombu import Exchange, Queue
-from kombu.exceptions import OperationalError
+from kombu import Exchange, Producer, Queue
 from redis import Redis
 
 from app.recording import Callback
@@ -29,8 +33,11 @@ _QUEUES: Final = {ARCHIVE_TASK: ARCHIVE_QUEUE, DELETE_TASK: DELETE_QUEUE, SWEEP_
 KEY_PREFIX: Final = "recording-archiver:"
 
 # The endpoint answers within 2 s: one attempt to connect and send, and one more after a stale connection.
+PUBLISH_LIMIT_S: Final = 1.5
 _CONNECT_TIMEOUT_S: Final = 0.4
 _ANSWER_TIMEOUT_S: Final = 0.5
+_SLOTS: Final = 4
+_SLOT_WAIT_S: Final = 0.1
 _HINT_TIMEOUT_S: Final = 5.0
 
 
@@ -76,7 +83,11 @@ def _tls(settings: CommonSettings) -> dict[str, Any]:
 
 
 class Publisher:
-    """Puts work on the queue. Thread-safe; connects when first used."""
+    """Puts work on the queue, or says within `PUBLISH_LIMIT_S` that it could not. Thread-safe.
+
+    Connects when first used, so that it may be made before a fork. While Redis is away only `_SLOTS` attempts wait
+    for it at a time, and everybody else is told at once: an outage must not use up the threads that answer Twilio.
+    """
 
     def __init__(self, settings: CommonSettings) -> None:
         self._celery = Celery("recording-archiver-publisher", set_as_current=False)
@@ -85,11 +96,19 @@ class Publisher:
             "socket_connect_timeout": _CONNECT_TIMEOUT_S,
             "socket_timeout": _ANSWER_TIMEOUT_S,
             "retry_on_timeout": False,
+            # kombu would go on connecting for ever; whoever asked has given up by then.
+            "max_retries": 1,
+            "interval_start": 0,
+            "interval_step": 0,
+            "interval_max": 0,
         }
         config["broker_connection_timeout"] = _CONNECT_TIMEOUT_S
-        # One immediate retry: the pooled connection may be from before a Redis restart.
-        config["task_publish_retry_policy"] = {"max_retries": 1, "interval_start": 0, "interval_max": 0}
+        config["task_publish_retry"] = False
         self._celery.conf.update(config)
+        self._slots = BoundedSemaphore(_SLOTS)
+        self._connected = local()  # `producer`: each thread keeps its connection
+        # Threads of its own: no socket option bounds the time of a name look-up.
+        self._threads = ThreadPoolExecutor(max_workers=_SLOTS, thread_name_prefix="publisher")
 
     def publish_callback(self, callback: Callback) -> None:
         """Enqueue the archiving that a callback asks for. Returns only after Redis has taken the message.
@@ -108,21 +127,65 @@ class Publisher:
     def publish(self, task: str, *, expires_s: float | None = None, **message: Any) -> None:
         """Enqueue one message for `task`; with `expires_s`, a worker drops it when it comes later than that.
 
-        Raises `QueueUnavailableError`.
+        Returns only after Redis has taken the message. Raises `QueueUnavailableError` within `PUBLISH_LIMIT_S`;
+        the message may then still arrive, which does no harm.
         """
-        try:
-            # The message's repr travels in a header of its own, for monitors that we don't use.
-            self._celery.send_task(task, kwargs=message, expires=expires_s, argsrepr="", kwargsrepr="")
-        except OperationalError as error:
-            raise QueueUnavailableError("the queue did not take the message") from error
+
+        def send(producer: Producer) -> None:
+            # The message's repr would travel in headers of its own, for monitors that we don't use.
+            self._celery.send_task(
+                task, kwargs=message, expires=expires_s, producer=producer, argsrepr="", kwargsrepr=""
+            )
+
+        self._bounded(send)
 
     def ping(self) -> None:
-        """Ask the broker whether it answers. Raises `QueueUnavailableError`."""
+        """Ask the broker whether it answers. Raises `QueueUnavailableError` within `PUBLISH_LIMIT_S`."""
+
+        def ping(producer: Any) -> None:  # kombu's types don't know the Redis channel
+            producer.connection.default_channel.client.ping()
+
+        self._bounded(ping)
+
+    def _bounded(self, act: Callable[[Producer], object]) -> None:
+        started = monotonic()
+        if not self._slots.acquire(timeout=_SLOT_WAIT_S):
+            raise QueueUnavailableError("the queue does not answer")
         try:
-            with self._celery.connection_for_write() as connection:
-                connection.ensure_connection(max_retries=1, interval_start=0, timeout=1)
-        except OperationalError as error:
-            raise QueueUnavailableError("the queue does not answer") from error
+            attempt = self._threads.submit(self._in_slot, act)
+        except RuntimeError:
+            self._slots.release()
+            raise QueueUnavailableError("the process is stopping") from None
+        try:
+            attempt.result(timeout=PUBLISH_LIMIT_S - (monotonic() - started))
+        except Exception as error:
+            # Whatever went wrong (refused, silent, full, read-only, unknown name), nothing was confirmed.
+            raise QueueUnavailableError(f"the queue did not take the message: {type(error).__name__}") from error
+
+    def _in_slot(self, act: Callable[[Producer], object]) -> None:
+        """Act with this thread's connection; one from before a Redis restart or failover is replaced once."""
+        try:
+            if hasattr(self._connected, "producer"):
+                try:
+                    act(self._connected.producer)
+                except Exception:
+                    self._disconnect()
+                else:
+                    return
+            connection = self._celery.connection_for_write()
+            self._connected.producer = self._celery.amqp.Producer(connection, auto_declare=False)
+            try:
+                act(self._connected.producer)
+            except Exception:
+                self._disconnect()
+                raise
+        finally:
+            self._slots.release()
+
+    def _disconnect(self) -> None:
+        with suppress(Exception):  # what is being thrown away may be broken in any way
+            self._connected.producer.connection.release()
+        del self._connected.producer
 
 
 def _iso(moment: datetime) -> str:
