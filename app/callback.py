@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 import structlog
 from flask import Blueprint, Request, Response, request
 
+from app.metrics import CALLBACK_SECONDS, CALLBACKS, SIGNATURE_KEYS
 from app.problems import problem
 from app.queue import Publisher, QueueUnavailableError
 from app.recording import Callback, MalformedError, is_sid
@@ -65,13 +66,10 @@ class CallbackEndpoint:
             answer = Response(status=204)
         except RefusedError as refusal:
             outcome, answer = refusal.outcome, refusal.answer
-        log.info(
-            "callback_answered",
-            outcome=outcome,
-            status=answer.status_code,
-            ms=round((perf_counter() - started) * 1000, 1),
-            **sids,
-        )
+        seconds = perf_counter() - started
+        CALLBACKS.labels(outcome).inc()
+        CALLBACK_SECONDS.observe(seconds)
+        log.info("callback_answered", outcome=outcome, status=answer.status_code, ms=round(seconds * 1000, 1), **sids)
         return answer
 
     def _take(self, incoming: Request, sids: dict[str, str]) -> str:
@@ -126,7 +124,8 @@ class CallbackEndpoint:
         account_sid = claimed[0].decode("ascii", "replace") if claimed else ""
         account = self._settings.accounts.get(account_sid) if is_sid(account_sid, "AC") else None
         urls = signed_urls(self._settings.PUBLIC_URL, target, PATH)
-        if verify(signed, urls, account) is None:
+        key = verify(signed, urls, account)
+        if key is None:
             raise RefusedError(
                 "signature_missing" if not signed.signature else "signature_wrong",
                 problem(
@@ -136,6 +135,8 @@ class CallbackEndpoint:
                     field="X-Twilio-Signature",
                 ),
             )
+        place = list(self._settings.accounts).index(account_sid)
+        SIGNATURE_KEYS.labels(str(place), "shared" if key < 0 else str(key)).inc()
 
 
 def _read_body(incoming: Request) -> bytes:

@@ -11,6 +11,8 @@ from typing import Any, Final, Self
 # Twilio: "SIDs are two letters and 32 hexadecimal digits".
 _SID: Final = re.compile(r"[A-Z]{2}[0-9a-fA-F]{32}")
 _STATUS: Final = re.compile(r"[a-z-]{1,32}")
+# Twilio's names of fields; what a re-cut body passes off as one may hold a value, such as a phone number.
+_FIELD_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,63}")
 
 # https://www.twilio.com/docs/voice/api/recording#recording-status-callback, plus RecordingTrack and ErrorCode.
 CALLBACK_FIELDS: Final = frozenset(
@@ -34,7 +36,7 @@ CALLBACK_FIELDS: Final = frozenset(
 MAX_FIELD_CHARS: Final = 4096
 MAX_FIELDS: Final = 200
 MAX_UNKNOWN_NAMES: Final = 20
-MAX_NAME_CHARS: Final = 64
+MAX_TOKEN_CHARS: Final = 64
 
 FINAL_CALLBACK_STATUSES: Final = frozenset({"completed", "absent", "failed"})
 UNFINISHED_STATUSES: Final = frozenset({"in-progress", "paused", "stopped", "processing"})
@@ -72,7 +74,8 @@ def _optional_sid(fields: Mapping[str, Any], name: str, prefix: str) -> str | No
 class Callback:
     """One `RecordingStatusCallback`, after its signature was found good: a hint, never the truth.
 
-    `fields` holds what Twilio documents, under Twilio's names; of anything else only the names are kept.
+    `fields` holds what Twilio documents, under Twilio's names; of anything else only the names are kept, where they
+    look like a name.
     """
 
     account_sid: str
@@ -101,7 +104,8 @@ class Callback:
             if len(seen) > MAX_FIELDS:
                 raise MalformedError("body", f"at most {MAX_FIELDS} fields")
             if name not in CALLBACK_FIELDS:
-                unknown.append(name[:MAX_NAME_CHARS])
+                if _FIELD_NAME.fullmatch(name):
+                    unknown.append(name)
                 continue
             if len(value) > MAX_FIELD_CHARS:
                 raise MalformedError(name, f"at most {MAX_FIELD_CHARS} characters")
@@ -118,7 +122,7 @@ class Callback:
             fields=fields,
             unknown_names=tuple(sorted(unknown)[:MAX_UNKNOWN_NAMES]),
             received_at=received_at,
-            idempotency_token=idempotency_token[:MAX_NAME_CHARS] if idempotency_token else None,
+            idempotency_token=idempotency_token[:MAX_TOKEN_CHARS] if idempotency_token else None,
         )
 
     @property
@@ -198,6 +202,8 @@ class Recording:
 
         Raises `MalformedError` when something that the archive is filed by is missing or is not as documented.
         """
+        if not isinstance(raw, Mapping):
+            raise MalformedError("recording", "must be an object")
         created = _utc(raw, "date_created")
         if created is None:
             raise MalformedError("date_created", "must be an RFC 2822 date")
@@ -233,7 +239,7 @@ def _integer(raw: Mapping[str, Any], name: str) -> int | None:
         return None
     try:
         return int(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise MalformedError(name, "must be a whole number") from error
 
 
@@ -243,6 +249,6 @@ def _utc(raw: Mapping[str, Any], name: str) -> datetime | None:
         return None
     try:
         moment = parsedate_to_datetime(str(value))
-    except ValueError as error:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
         raise MalformedError(name, "must be an RFC 2822 date") from error
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

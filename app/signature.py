@@ -6,7 +6,7 @@ Source: https://www.twilio.com/docs/usage/webhooks/webhooks-security and Twilio'
 import hashlib
 import hmac
 from base64 import b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
@@ -62,7 +62,7 @@ def sign(key: str, url: str, form: Pairs = (), digest: str = "sha1") -> str:
     return b64encode(hmac.new(key.encode(), signed, digest).digest()).decode("ascii")
 
 
-def verify(request: SignedRequest, urls: Iterable[str], account: TwilioAccount | None) -> int | None:
+def verify(request: SignedRequest, urls: Collection[str], account: TwilioAccount | None) -> int | None:
     """Judge a request's signature: the index of the auth token that made it, or None.
 
     A shared key counts as index -1. Every candidate is always tried, with a comparison in constant time; an account

@@ -1,5 +1,11 @@
 """How gunicorn serves the callback endpoint."""
 
+import os
+import shutil
+import tempfile
+from typing import Any
+
+from app.logs import configure_logs
 from app.settings import WebSettings, load_or_exit
 
 # Here, in the master: every mistake in the settings is listed once, and the exit code is 5.
@@ -7,15 +13,41 @@ _settings = load_or_exit(WebSettings)
 
 bind = f"0.0.0.0:{_settings.PORT}"
 workers = _settings.WEB_CONCURRENCY
+# gthread reads requests without a thread of their own, so that slow clients don't take the threads that answer.
 worker_class = "gthread"
 threads = 8
 preload_app = True  # one copy of the code in memory, shared by the workers
 timeout = 30
 graceful_timeout = 20  # Heroku kills 30 s after SIGTERM
 keepalive = 75  # longer than the idle timeout of an ALB (60 s)
-control_socket_disable = True  # fails on a read-only file system
-worker_tmp_dir = "/dev/shm"  # noqa: S108 (the heartbeat file must not wait for a disk)
+control_socket_disable = True  # it fails on a read-only file system
+worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 (heartbeats must not wait for a disk)
 accesslog = None  # the endpoint logs one line per callback, without query strings
 limit_request_line = 8190
 limit_request_fields = 64
 limit_request_field_size = 8190
+
+# Every process writes its counters here; /metrics sums them up. Must be set before prometheus_client is imported.
+_metrics_dir = tempfile.mkdtemp(prefix="recording-archiver-metrics-", dir=worker_tmp_dir)
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = _metrics_dir
+
+# gunicorn's own lines go through the same format as ours.
+configure_logs(_settings.LOG_FORMAT, _settings.LOG_LEVEL)
+logconfig_dict: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "incremental": False,
+    "loggers": {"gunicorn.error": {"level": "INFO", "handlers": [], "propagate": True}},
+}
+
+
+def child_exit(_server: Any, worker: Any) -> None:
+    """Forget the gauges of a process that ended; its counters stay."""
+    from prometheus_client import multiprocess
+
+    multiprocess.mark_process_dead(worker.pid)
+
+
+def on_exit(_server: Any) -> None:
+    """Remove the counters' directory."""
+    shutil.rmtree(_metrics_dir, ignore_errors=True)

@@ -1,0 +1,135 @@
+"""The kinds of values that settings have. Each refuses with the mend in words, never with the value.
+
+Pydantic's own words for a mismatch would be a regular expression, and Python's for a broken URL quote the URL.
+"""
+
+import re
+from datetime import timedelta
+from typing import Annotated, Final, Literal
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+
+_UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST: Final = timedelta(days=36500)  # a date this far ahead can still be computed
+
+
+def _duration(text: object) -> timedelta:
+    """Read a duration such as `30s`, `5m`, `24h` or `40d`. Raises `ValueError`."""
+    match = re.fullmatch(r"([0-9]{1,9})([smhd])", str(text))
+    duration = timedelta(seconds=int(match[1]) * _UNITS_S[match[2]]) if match else None
+    if duration is None or duration > _LONGEST:
+        raise ValueError(f"must be a duration such as 30s, 5m, 24h or 40d, at most {_LONGEST.days}d")
+    return duration
+
+
+def _delay(text: object) -> timedelta | None:
+    if text == "verified":
+        return timedelta(0)
+    if text == "never":
+        return None
+    try:
+        return _duration(text)
+    except ValueError:
+        raise ValueError("must be verified, never, or a delay such as 24h") from None
+
+
+def _positive(value: timedelta) -> timedelta:
+    if not value:
+        raise ValueError("must be longer than 0s")
+    return value
+
+
+def _split_commas(value: object) -> object:
+    if isinstance(value, str):
+        return [part for part in (piece.strip() for piece in value.split(",")) if part]
+    return value
+
+
+def _secret(value: SecretStr) -> SecretStr:
+    if not value.get_secret_value().strip():
+        raise ValueError("must not be empty")
+    return value
+
+
+def _any_secret(value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    if not value:
+        raise ValueError("must be an auth token, or several separated by commas")
+    return value
+
+
+def _matching(pattern: str, meaning: str) -> AfterValidator:
+    """Accept what `pattern` matches as a whole; `meaning` says in words what that is."""
+
+    def check(value: str) -> str:
+        if re.fullmatch(pattern, value) is None:
+            raise ValueError(f"must be {meaning}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _split_url(value: str) -> SplitResult:
+    """Split a URL. Raises `ValueError` without the URL in it, which Python's own errors quote."""
+    try:
+        parts = urlsplit(value)
+        well_formed = parts.port != 0 and not parts.netloc.endswith(":")
+    except ValueError:
+        well_formed = False
+    if not well_formed or re.search(r"[\s\x00-\x1f\x7f]", value):
+        raise ValueError("must be a well-formed URL; mind spaces, brackets and the port (1 to 65535)")
+    return parts
+
+
+def _public_url(value: str) -> str:
+    """Keep origin and path: Twilio signs neither userinfo nor fragment, and a query can't be part of an origin."""
+    parts = _split_url(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be the https:// URL under which Twilio reaches this service")
+    if parts.query:
+        raise ValueError("must not have a query")
+    # As written, not lower-cased: Twilio signs the URL as it was given.
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+
+
+def _api_base_url(value: str) -> str:
+    parts = _split_url(value)
+    loopback = parts.hostname in ("127.0.0.1", "::1", "localhost")
+    if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and loopback)):
+        raise ValueError("must be an https:// URL (plain http only to this machine)")
+    if parts.query or parts.fragment or "@" in parts.netloc or parts.path.strip("/"):
+        raise ValueError("must be scheme and host only")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _redis_url(value: SecretStr) -> SecretStr:
+    parts = _split_url(value.get_secret_value())
+    if parts.scheme not in ("redis", "rediss") or not parts.hostname or not re.fullmatch(r"/?[0-9]*", parts.path):
+        raise ValueError("must be a redis:// or rediss:// URL, with a database number if any")
+    return value
+
+
+def _prefix(value: str) -> str:
+    return f"{value.strip('/')}/" if value.strip("/") else ""
+
+
+Secret = Annotated[SecretStr, AfterValidator(_secret)]
+Secrets = Annotated[tuple[Secret, ...], BeforeValidator(_split_commas), AfterValidator(_any_secret)]
+RedisUrl = Annotated[Secret, AfterValidator(_redis_url)]
+PublicUrl = Annotated[str, AfterValidator(_public_url)]
+ApiBaseUrl = Annotated[str, AfterValidator(_api_base_url)]
+Prefix = Annotated[str, Field(max_length=200), AfterValidator(_prefix)]
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Interval = Annotated[Duration, AfterValidator(_positive)]
+Delay = Annotated[timedelta | None, BeforeValidator(_delay)]
+
+AccountSid = Annotated[str, _matching("AC[0-9a-fA-F]{32}", "the account's SID (AC and 32 hex digits)")]
+ApiKeySid = Annotated[str, _matching("SK[0-9a-fA-F]{32}", "the API key's SID (SK and 32 hex digits)")]
+DnsLabel = Annotated[str, _matching("[a-z0-9][a-z0-9-]{0,30}", "a name such as ie1 or dublin")]
+BucketName = Annotated[str, _matching("[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "the name of your S3 bucket")]
+AwsAccount = Annotated[str, _matching("[0-9]{12}", "the 12 digits of an AWS account")]
+UserName = Annotated[str, _matching("[^:]+", "a name without a colon, with which HTTP Basic ends it")]
+StorageClass = Literal[
+    "STANDARD", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR", "GLACIER", "DEEP_ARCHIVE"
+]
