@@ -1,0 +1,79 @@
+"""What every test may use: real servers, started at their first use and shared, isolated for each test."""
+
+import itertools
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.local.servers import RedisServer, S3Server
+from deploy.local.twilio import Simulator
+
+UNIT = Path(__file__).parent / "unit"
+LOOPBACK = ["127.0.0.1", "::1"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let unit tests open no socket at all, and the others none that leaves the machine."""
+    for item in items:
+        unit = item.path.is_relative_to(UNIT)
+        item.add_marker(pytest.mark.disable_socket if unit else pytest.mark.allow_hosts(LOOPBACK))
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """Return the Redis server of the session; who wants to break one starts one."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """Return the S3 server of the session."""
+    with S3Server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def _databases() -> Iterator[int]:
+    return itertools.cycle(range(RedisServer.databases))
+
+
+@pytest.fixture
+def redis_database(redis_server: RedisServer, _databases: Iterator[int]) -> int:
+    """Return the number of an empty database of `redis_server`."""
+    database = next(_databases)
+    with redis_server.client(database) as client:
+        client.flushdb()
+    return database
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer, redis_database: int) -> str:
+    """Return the URL of an empty database."""
+    return redis_server.url(redis_database)
+
+
+@pytest.fixture
+def make_bucket(s3_server: S3Server) -> Callable[..., str]:
+    """Return `S3Server.make_bucket` with a fresh name each time: make_bucket(object_lock=True)."""
+
+    def make(*, versioning: bool = True, object_lock: bool = False) -> str:
+        name = f"test-{secrets.token_hex(8)}"
+        return s3_server.make_bucket(name, versioning=versioning, object_lock=object_lock)
+
+    return make
+
+
+@pytest.fixture
+def bucket(make_bucket: Callable[..., str]) -> str:
+    """Return the name of a fresh, versioned bucket."""
+    return make_bucket()
+
+
+@pytest.fixture
+def simulator() -> Iterator[Simulator]:
+    """Return a Twilio of this test's own, with one account."""
+    with Simulator() as simulator:
+        yield simulator
