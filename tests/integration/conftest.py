@@ -7,6 +7,7 @@ import pytest
 from deploy.local.servers import RedisServer, S3Server
 from deploy.local.stack import Stack
 from deploy.local.twilio import Account, Simulator
+from tests.integration.bucket import Bucket
 
 MAIN = Account(
     sid="AC" + "a1" * 16, auth_tokens=["main-token-one", "main-token-two"], api_keys={"SK" + "5e" * 16: "key-secret"}
@@ -28,3 +29,9 @@ def stack(redis_server: RedisServer, s3_server: S3Server, _databases: Iterator[i
         ) as stack,
     ):
         yield stack
+
+
+@pytest.fixture(scope="module")
+def archived(stack: Stack) -> Bucket:
+    """Return the bucket of `stack`."""
+    return Bucket(stack.s3.client(), stack.bucket)
