@@ -1,6 +1,7 @@
 """The main job from the outside: a call at the simulator, and what S3 and the simulator hold in the end."""
 
 import hashlib
+import secrets
 from typing import Any
 
 import jsonschema
@@ -38,8 +39,9 @@ def test_a_recording_ends_archived_and_gone(stack: Stack, archived: Bucket, call
         body = archived.media(recording) or b""
         seen_at_delete.append((hashlib.sha256(body).hexdigest(), archived.document("receipts", recording)))
 
-    stack.simulator.inject(Hook(before=before_delete), match=Match(endpoint="delete"), times=1)
-    recording = stack.simulator.record(MAIN.sid, **call, callback_url=stack.callback_url)
+    sid = f"RE{secrets.token_hex(16)}"
+    stack.simulator.inject(Hook(before=before_delete), recording_sid=sid, match=Match(endpoint="delete"))
+    recording = stack.simulator.record(MAIN.sid, sid=sid, **call, callback_url=stack.callback_url)
     deletion = archived.wait_for("deletions", recording)
 
     served = [each for each in stack.simulator.served if each.recording_sid == recording.sid]
