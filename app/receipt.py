@@ -19,6 +19,8 @@ DELETION_REQUEST_SCHEMA: Final = "recording-deletion-request/1"
 DELETION_SCHEMA: Final = "recording-deletion/1"
 ABSENCE_SCHEMA: Final = "recording-absence/1"
 QUARANTINE_SCHEMA: Final = "recording-quarantine/1"
+TRANSCRIPTIONS_SCHEMA: Final = "recording-transcriptions/1"
+PAUSE_SCHEMA: Final = "deletions-paused/1"
 
 DELETIONS_PAUSED: Final = "control/deletions-paused.json"
 
@@ -105,6 +107,11 @@ class Filing:
         """What needs a person; its existence blocks deletion."""
         return self._key("quarantine", "json")
 
+    @property
+    def transcriptions(self) -> str:
+        """Transcriptions and add-on results, as Twilio gave them."""
+        return self._key("transcriptions", "json")
+
     def index(self, call_sid: str | None, conference_sid: str | None) -> list[str]:
         """Return the keys of the empty objects by which a recording is found by its SID, call or conference."""
         if self.day is None:
@@ -186,7 +193,10 @@ class Verification:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Proof that one recording is archived; written once, after verification."""
+    """Proof that one recording is archived; written once, after verification.
+
+    `quarantine` says what failed before, where the recording was in quarantine and this archival resolved it.
+    """
 
     recording_sid: str
     account_sid: str
@@ -199,6 +209,7 @@ class Receipt:
     storage: Storage
     verification: Verification
     archived_at: str
+    quarantine: Mapping[str, Any] | None = None
     archiver_version: str = field(default_factory=archiver_version)
     schema: str = RECEIPT_SCHEMA
 

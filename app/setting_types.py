@@ -47,8 +47,9 @@ def _split_commas(value: object) -> object:
 
 
 def _secret(value: SecretStr) -> SecretStr:
-    if not value.get_secret_value().strip():
-        raise ValueError("must not be empty")
+    text = value.get_secret_value()
+    if not text.strip() or not text.isprintable():  # a second line means a wrong file
+        raise ValueError("must be one line of text and not empty")
     return value
 
 

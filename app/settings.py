@@ -165,6 +165,7 @@ class WorkerSettings(TwilioSettings, CommonSettings):
     TWILIO_DELETE: Delay = timedelta(0)
     SWEEP_LOOKBACK: Duration = timedelta(days=2)
     SWEEP_GRACE: Duration = timedelta(minutes=2)
+    QUARANTINE_AFTER: Annotated[int, Field(ge=1, le=100)] = 5
     CELERY_CONCURRENCY: Annotated[int, Field(ge=1, le=256)] = 8
 
 
@@ -207,16 +208,19 @@ def load_or_exit(cls: type[S]) -> S:
 
 def _read(name: str, environ: Mapping[str, str], mistakes: list[str]) -> str:
     value, path = environ.get(name, ""), environ.get(f"{name}_FILE", "")
-    if not path:
-        return value
-    if value:
+    if value and path:
         mistakes.append(f"{name}: is given twice; unset {name} or {name}_FILE")
         return ""
     try:
-        return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError):
+        text = Path(path).read_text(encoding="utf-8").rstrip("\r\n") if path else value
+        text.encode()
+    except OSError:
         mistakes.append(f"{name}: the file that {name}_FILE names can't be read; mend its path or permissions")
-        return ""
+    except UnicodeError:
+        mistakes.append(f"{name}: is not text in UTF-8")
+    else:
+        return text
+    return ""
 
 
 def _conflicts(values: Mapping[str, str], known: Container[str]) -> list[str]:

@@ -9,32 +9,25 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.
 import hashlib
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from app.settings import WorkerSettings
-from workers.errors import ArchiverError, ConfigurationError, TemporaryError, ThrottledError
+from workers.errors import TemporaryError
 from workers.media import MediaFacts, MediaStream
+from workers.s3_errors import TAKEN, AlreadyThereError, translated
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
 PART_BYTES: Final = 8 * 1024 * 1024  # 10,000 parts hold 84 GB; Twilio's longest recording is under 3 GB
-
-_TAKEN: Final = frozenset({"PreconditionFailed", "412"})
-_THROTTLED: Final = {"SlowDown", "RequestLimitExceeded", "ThrottlingException", "429"}
-_DAMAGED_ON_THE_WAY: Final = {"BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "IncompleteBody"}
-
-
-class AlreadyThereError(Exception):
-    """The key holds an object: perhaps our own earlier attempt, whose answer was lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +64,7 @@ class Archive:
         self.prefix = settings.ARCHIVE_PREFIX
         owner = settings.ARCHIVE_BUCKET_OWNER
         self._owner: dict[str, Any] = {"ExpectedBucketOwner": owner} if owner else {}
-        with _translated():
+        with translated():
             self._s3: S3Client = boto3.client(
                 "s3",
                 config=Config(
@@ -99,6 +92,9 @@ class Archive:
         options["StorageClass"] = self._settings.ARCHIVE_STORAGE_CLASS
         first = stream.read(PART_BYTES)
         if len(first) == PART_BYTES:
+            # A large recording is not uploaded a second time only to learn that it is there.
+            if self.head(key) is not None:
+                return self._compare_parts(stream, key, first, retention)
             return self._store_parts(stream, key, first, options, retention)
         media = stream.finish()
         checksum = b64encode(bytes.fromhex(media.sha256)).decode()
@@ -109,11 +105,19 @@ class Archive:
             version = None
         return StoredObject(key, version, media, checksum, None, retention)
 
+    def _compare_parts(self, stream: MediaStream, key: str, first: bytes, retention: str) -> StoredObject:
+        """Read a stream to its end without storing it: what its upload would have had for a checksum."""
+        part, digests = first, []
+        while part:
+            digests.append(_sha256(part))
+            part = stream.read(PART_BYTES)
+        return StoredObject(key, None, stream.finish(), composite_checksum(digests), PART_BYTES, retention)
+
     def _store_parts(
         self, stream: MediaStream, key: str, first: bytes, options: dict[str, Any], retention: str
     ) -> StoredObject:
         target: dict[str, Any] = {"Bucket": self.bucket, "Key": key, **self._owner}
-        with _translated():
+        with translated():
             upload_id = self._s3.create_multipart_upload(ChecksumAlgorithm="SHA256", **target, **options)["UploadId"]
         target["UploadId"] = upload_id
         try:
@@ -135,7 +139,7 @@ class Archive:
         part = first
         while part:
             digest, number = _sha256(part), len(parts) + 1
-            with _translated():
+            with translated():
                 answer = self._s3.upload_part(PartNumber=number, Body=part, ChecksumSHA256=digest, **target)
             parts.append({"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": digest})
             part = stream.read(PART_BYTES)
@@ -146,7 +150,7 @@ class Archive:
     ) -> str | None:
         """Make the parts visible as one object. Raises `AlreadyThereError` when the key is taken."""
         # An upload that is gone was completed by an attempt whose answer was lost.
-        with _translated(taken=_TAKEN | {"NoSuchUpload"}):
+        with translated(taken=TAKEN | {"NoSuchUpload"}):
             done = self._s3.complete_multipart_upload(
                 MultipartUpload={"Parts": parts},
                 ChecksumSHA256=checksum,
@@ -166,7 +170,7 @@ class Archive:
     def digest(self, key: str, version_id: str | None) -> str:
         """Re-read an object and return the lower-case hex SHA-256 of its bytes."""
         digest = hashlib.sha256()
-        with _translated():
+        with translated():
             body = self._s3.get_object(Bucket=self.bucket, Key=key, **_version(version_id), **self._owner)["Body"]
             for block in body.iter_chunks(1024 * 1024):
                 digest.update(block)
@@ -174,7 +178,7 @@ class Archive:
 
     def head(self, key: str, version_id: str | None = None) -> Mapping[str, Any] | None:
         """Return S3's own description of an object, checksum included; None when there is none."""
-        with _translated(missing_ok=True):
+        with translated(missing_ok=True):
             return self._s3.head_object(
                 Bucket=self.bucket, Key=key, ChecksumMode="ENABLED", **_version(version_id), **self._owner
             )
@@ -192,20 +196,33 @@ class Archive:
         return options
 
     def _lock(self, started: datetime) -> tuple[str, dict[str, Any]]:
-        """Return whether retention applies and the options that ask for it; a date already past is left out."""
+        """Return whether retention applies and the options that ask for it; a date already past is left out.
+
+        It counts from the recording's start and never ends before the bucket's default retention would.
+        """
         mode, days = self._settings.ARCHIVE_OBJECT_LOCK_MODE, self._settings.ARCHIVE_RETENTION_DAYS
         if mode is None or days is None:
             return "none", {}
-        until = started + timedelta(days=days)
-        if until <= datetime.now(UTC):
+        until, now = started + timedelta(days=days), datetime.now(UTC)
+        if until <= now:
             return "already past", {}
+        until = max(until, now + self._default_retention)
         return "applied", {"ObjectLockMode": mode, "ObjectLockRetainUntilDate": until}
+
+    @cached_property
+    def _default_retention(self) -> timedelta:
+        """The retention that the bucket itself gives to new objects."""
+        with translated(missing_ok=True):
+            answer = self._s3.get_object_lock_configuration(Bucket=self.bucket, **self._owner)
+            rule = answer.get("ObjectLockConfiguration", {}).get("Rule", {}).get("DefaultRetention", {})
+            return timedelta(days=rule.get("Days", 0) + 366 * rule.get("Years", 0))
+        return timedelta(0)
 
     # Documents
 
     def read(self, key: str) -> Document | None:
         """Return a document, or None when there is none."""
-        with _translated(missing_ok=True):
+        with translated(missing_ok=True):
             answer = self._s3.get_object(Bucket=self.bucket, Key=key, **self._owner)
             return Document(key, answer["Body"].read(), answer.get("VersionId"), answer["ETag"])
         return None
@@ -227,6 +244,41 @@ class Archive:
             return document
         return Document(key, body, version, "")
 
+    def replace(self, document: Document, body: bytes) -> bool:
+        """Write a new version of a document that may change, unless somebody else has meanwhile: then False."""
+        try:
+            with translated():
+                self._s3.put_object(
+                    Bucket=self.bucket,
+                    Key=document.key,
+                    Body=body,
+                    ContentType="application/json",
+                    ChecksumAlgorithm="SHA256",
+                    ChecksumSHA256=_sha256(body),
+                    IfMatch=document.etag,
+                    **self._owner,
+                    **self._encryption(),
+                )
+        except AlreadyThereError:
+            return False
+        return True
+
+    def remove(self, key: str) -> None:
+        """Remove a document of quarantine or control; its versions stay in a versioned bucket."""
+        with translated(missing_ok=True):
+            self._s3.delete_object(Bucket=self.bucket, Key=key, **self._owner)
+
+    def abort_stale_uploads(self, before: datetime) -> int:
+        """Throw away the parts of our uploads that began before a moment and never ended; return how many."""
+        stale = []
+        with translated():
+            pages = self._s3.get_paginator("list_multipart_uploads")
+            for page in pages.paginate(Bucket=self.bucket, Prefix=f"{self.prefix}recordings/", **self._owner):
+                stale += [upload for upload in page.get("Uploads", ()) if upload["Initiated"] < before]
+        for upload in stale:
+            self._abort({"Bucket": self.bucket, "Key": upload["Key"], "UploadId": upload["UploadId"], **self._owner})
+        return len(stale)
+
     def write_empty(self, key: str) -> None:
         """Write an empty object, whose key is all that it says; one that is there already is as good."""
         try:
@@ -236,14 +288,16 @@ class Archive:
 
     def keys(self, prefix: str) -> Iterator[str]:
         """Yield the keys under a prefix in order, one page of 1,000 at a time."""
-        with _translated():
+        with translated():
             pages = self._s3.get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=self.bucket, Prefix=prefix, **self._owner):
                 yield from (item["Key"] for item in page.get("Contents", ()))
 
     def _put(self, key: str, body: bytes, *, checksum: str, **options: Any) -> str | None:
         """Write one object unless its key is taken. Raises `AlreadyThereError` when it is."""
-        with _translated():
+        if self._settings.ARCHIVE_VERIFY == "readback" and self.head(key) is not None:
+            raise AlreadyThereError  # a store without checksums may not know If-None-Match either
+        with translated():
             answer = self._s3.put_object(
                 Bucket=self.bucket,
                 Key=key,
@@ -269,36 +323,3 @@ def composite_checksum(part_checksums: list[str]) -> str:
 
 def _version(version_id: str | None) -> dict[str, Any]:
     return {"VersionId": version_id} if version_id else {}
-
-
-@contextmanager
-def _translated(*, missing_ok: bool = False, taken: frozenset[str] = _TAKEN) -> Iterator[None]:
-    """Turn botocore's errors into ours.
-
-    With `missing_ok`, an object that is not there ends the block quietly; codes in `taken` become `AlreadyThereError`.
-    """
-    try:
-        yield
-    except ClientError as error:
-        status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-        code = str(error.response.get("Error", {}).get("Code", ""))
-        if missing_ok and (code in ("NoSuchKey", "NoSuchVersion") or (status == 404 and code in ("404", "NotFound"))):
-            return
-        if code in taken:
-            raise AlreadyThereError from None
-        raise _our_error(status, code, error.operation_name) from None
-    except (NoCredentialsError, PartialCredentialsError):
-        raise ConfigurationError("s3_refused", "no AWS credentials; set AWS_ACCESS_KEY_ID or a role") from None
-    except BotoCoreError as error:
-        raise TemporaryError("s3_unreachable", type(error).__name__) from None
-
-
-def _our_error(status: int, code: str, operation: str) -> ArchiverError:
-    detail = f"S3 answered {status} {code} to {operation}"
-    if code in _THROTTLED or status == 429:
-        return ThrottledError("s3_throttled", detail)
-    if status >= 500 or status in (0, 408, 409) or code in _DAMAGED_ON_THE_WAY:
-        return TemporaryError("s3_failed", detail)
-    if code == "RequestTimeout":
-        return TemporaryError("s3_failed", detail)
-    return ConfigurationError("s3_refused", f"{detail}; check the bucket, its policy and the key")

@@ -14,6 +14,7 @@ from workers.errors import ContentError
 
 _HEADER_LIMIT_BYTES: Final = 64 * 1024
 _GCM_TAG_BYTES: Final = 16
+_WAV_HEADER_BYTES: Final = 44
 _WAV_BYTES_PER_SECOND: Final = 16_000  # one channel of 8 kHz, 16 bit
 _SAMPLE_BYTES: Final = 64 * 1024
 
@@ -151,8 +152,10 @@ class Mp3:
         bitrate, rate = head[2] >> 4, head[2] >> 2 & 3
         if head[0] != 0xFF or head[1] < 0xE0 or version == 1 or layer != 1 or bitrate in (0, 15) or rate == 3:
             raise ContentError("not_audio", "the body is not a run of MP3 frames")
-        self._rate = _RATES[version][rate]
-        self._channels = 1 if head[3] >> 6 == _MONO else 2
+        layout = (1 if head[3] >> 6 == _MONO else 2, _RATES[version][rate])
+        if self._frames and layout != (self._channels, self._rate):
+            raise ContentError("not_audio", "the MP3 frames differ in channels or sample rate")
+        self._channels, self._rate = layout
         samples = 1152 if version == _MPEG1 else 576
         kbits = (_KBITS_V1 if version == _MPEG1 else _KBITS_V2)[bitrate]
         self._frames += 1
@@ -180,26 +183,35 @@ class Ciphertext:
 
     def finish(self, total_bytes: int) -> AudioFacts:
         """See `Container`."""
-        if total_bytes <= _GCM_TAG_BYTES:
-            raise ContentError("media_cut", "the body is too short to hold ciphertext and its tag")
+        if total_bytes < _WAV_HEADER_BYTES + _GCM_TAG_BYTES:
+            raise ContentError("media_cut", "the body is too short to hold an encrypted WAV file and its tag")
         if bytes(self._sample[:4]) == b"RIFF" or _looks_patterned(bytes(self._sample)):
             raise ContentError("not_ciphertext", "the recording is said to be encrypted and the body is not")
         return AudioFacts(None, None, None, length_proven=False)
 
 
 def _looks_patterned(sample: bytes) -> bool:
-    """Tell whether a sample has too little entropy for ciphertext; under 1 KiB there is too little to tell.
+    """Tell whether a sample has too little entropy for ciphertext.
 
     Uniform bytes have 8 - 255 / (2 n ln 2) bits on average: 7.82 for 1 KiB, where text has under 6 and speech
-    in 16 bit under 7.5.
+    in 16 bit under 7.5. Below 1 KiB there is too little to measure, but text (an error page) is still told: 60
+    uniform bytes are valid UTF-8 less than once in 10^14.
     """
     if len(sample) < 1024:
-        return False
+        return _is_text(sample)
     counts = Counter(sample).values()
     entropy_bits = -sum(count / len(sample) * math.log2(count / len(sample)) for count in counts)
     return entropy_bits < 7.6
 
 
+def _is_text(sample: bytes) -> bool:
+    try:
+        sample.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def plausible_ciphertext_seconds(total_bytes: int, channels: int) -> float:
     """Return how many seconds of Twilio's WAV an encrypted body of `total_bytes` can hold."""
-    return max(0, total_bytes - _GCM_TAG_BYTES - 44) / (_WAV_BYTES_PER_SECOND * channels)
+    return max(0, total_bytes - _GCM_TAG_BYTES - _WAV_HEADER_BYTES) / (_WAV_BYTES_PER_SECOND * channels)

@@ -5,17 +5,28 @@ a deletion receipt after Twilio's soft-deleted resource has confirmed it. A cras
 the next run, which starts again at invariant 1.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 
-from app.receipt import DELETION_REQUEST_SCHEMA, DELETION_SCHEMA, DELETIONS_PAUSED, archiver_version, iso, to_json
+from app.receipt import (
+    DELETION_REQUEST_SCHEMA,
+    DELETION_SCHEMA,
+    DELETIONS_PAUSED,
+    PAUSE_SCHEMA,
+    archiver_version,
+    iso,
+    to_json,
+)
 from app.recording import Recording
 from app.settings import WorkerSettings
 from workers.archive import Archive
 from workers.errors import ForbiddenDeletionError, GoneError, NotReadyError
 from workers.next_step import deletion_is_due
+from workers.transcriptions import KeptTexts
 from workers.twilio_api import TwilioApi
 from workers.verification import VerifiedReceipt
 
@@ -30,25 +41,22 @@ class Deletion:
     twilio: TwilioApi
     archive: Archive
 
-    def delete_source(self, verified: VerifiedReceipt) -> None:
+    def delete_source(self, verified: VerifiedReceipt, texts: KeptTexts) -> None:
         """Delete the recording at Twilio and write the deletion receipt.
 
-        `verified` must be of this moment: S3 has just confirmed media and receipt. Raises `ForbiddenDeletionError`
-        when a delay, a legal hold, a quarantine or the stop switch forbids it. Harmless to repeat.
+        `verified` must be of this moment: S3 has just confirmed media and receipt. `texts` is what was kept of the
+        subresources that vanish with the source. Raises `ForbiddenDeletionError` when a delay, a legal hold, a
+        quarantine or the stop switch forbids it. Harmless to repeat.
         """
         self._check_allowed(verified)
-        filing, receipt = verified.filing, verified.receipt
-        self.archive.write_once(filing.deletion_request, self._request(verified))
-        status = self.twilio.delete(receipt.account_sid, receipt.recording_sid)
-        self._confirm(verified, status)
-        log.info("source_deleted", account_sid=receipt.account_sid, recording_sid=receipt.recording_sid)
-
-    def complete(self, verified: VerifiedReceipt) -> bool:
-        """Finish a deletion that was requested, carried out, and not confirmed. Returns whether there was one."""
-        if self.archive.read(verified.filing.deletion_request) is None:
-            return False
-        self._confirm(verified, None)
-        return True
+        request = self._request(verified)
+        started = Recording.parse(verified.receipt.source).start_time
+        is_first = self.archive.write_once(verified.filing.deletion_request, request, started).body == request
+        status = self.twilio.delete(verified.filing.account_sid, verified.filing.recording_sid)
+        # A 404 to a first request is somebody else's deletion; to a later one, ours whose answer was lost.
+        by_archiver = status == 204 or not is_first
+        self._confirm(verified, {"status": status, "by_archiver": by_archiver}, texts)
+        log.info("source_deleted", answer=status, by_archiver=by_archiver)
 
     def _check_allowed(self, verified: VerifiedReceipt) -> None:
         if not deletion_is_due(verified.receipt, self.settings.TWILIO_DELETE, datetime.now(UTC)):
@@ -58,7 +66,7 @@ class Deletion:
         if self.archive.head(verified.filing.quarantine) is not None:
             raise ForbiddenDeletionError("quarantined", "the recording is in quarantine")
         if self.archive.head(self.archive.prefix + DELETIONS_PAUSED) is not None:
-            raise ForbiddenDeletionError("deletions_paused", "resume with: archiver deletions resume")
+            raise ForbiddenDeletionError("deletions_paused", f"{DELETIONS_PAUSED} in the bucket says why")
 
     def _request(self, verified: VerifiedReceipt) -> bytes:
         receipt = verified.receipt
@@ -82,8 +90,8 @@ class Deletion:
             }
         )
 
-    def _confirm(self, verified: VerifiedReceipt, status: int | None) -> None:
-        """Ask for the soft-deleted resource and write the deletion receipt; `status` is the answer to the DELETE.
+    def _confirm(self, verified: VerifiedReceipt, answer: Mapping[str, Any], texts: KeptTexts) -> None:
+        """Ask for the soft-deleted resource and write the deletion receipt; `answer` is that to the DELETE.
 
         Raises `NotReadyError` while Twilio still calls the recording something else than deleted.
         """
@@ -100,9 +108,23 @@ class Deletion:
             "recording_sid": receipt.recording_sid,
             "account_sid": receipt.account_sid,
             "receipt": {"key": filing.receipt, "version_id": verified.version_id},
-            "answer": {"status": status},
+            "answer": answer,
             "confirmation": None if confirmation is None else confirmation.raw,
+            "transcriptions": asdict(texts),
             "deleted_at": iso(datetime.now(UTC)),
             "archiver_version": archiver_version(),
         }
-        self.archive.write_once(filing.deletion, to_json(document))
+        self.archive.write_once(filing.deletion, to_json(document), Recording.parse(receipt.source).start_time)
+
+
+def pause_deletions(archive: Archive, reason: str, recording_sid: str | None = None) -> None:
+    """Set the stop switch: from now on no source is deleted. What is there already stands."""
+    document = {
+        "schema": PAUSE_SCHEMA,
+        "reason": reason,
+        "recording_sid": recording_sid,
+        "paused_at": iso(datetime.now(UTC)),
+        "archiver_version": archiver_version(),
+    }
+    archive.write_once(archive.prefix + DELETIONS_PAUSED, to_json(document))
+    log.error("deletions_paused", reason=reason)

@@ -9,9 +9,11 @@
     ├── NoSuchLayoutError         400 for a media request: step down the channel ladder
     ├── ContentError              corrupt, wrong or foreign bytes: quarantine, count the failure
     ├── ForbiddenDeletionError    a check of invariant 1 does not hold, or something forbids the deletion
+    ├── DecryptionError           the private key, the details and the ciphertext do not belong together
     └── JunkMessageError          a queue message that is not ours
 
-Messages name the mend and hold neither credentials nor content. `retryable` is decided here and nowhere else.
+Messages name the mend and hold neither credentials nor content. How often a task retries by itself is decided here and
+nowhere else; what still fails then is left to the sweep.
 """
 
 from typing import ClassVar
@@ -20,7 +22,7 @@ from typing import ClassVar
 class ArchiverError(Exception):
     """Any failure of a step that was foreseen; `reason` is a static name for logs and metrics."""
 
-    retryable: ClassVar[bool] = False
+    retries: ClassVar[int] = 0
 
     def __init__(self, reason: str, detail: str = "", *, retry_after_s: float | None = None) -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
@@ -32,7 +34,7 @@ class ArchiverError(Exception):
 class TemporaryError(ArchiverError):
     """The same call may succeed later."""
 
-    retryable = True
+    retries = 6
 
 
 class NotReadyError(TemporaryError):
@@ -46,7 +48,7 @@ class ThrottledError(TemporaryError):
 class ConfigurationError(ArchiverError):
     """Credentials, permissions or names are wrong: a person must mend them, and the work waits."""
 
-    retryable = True
+    retries = 3
 
 
 class GoneError(ArchiverError):
@@ -65,11 +67,15 @@ class NoSuchLayoutError(ArchiverError):
 class ContentError(ArchiverError):
     """The bytes are not the recording that Twilio describes, or the archive holds something else under its key."""
 
-    retryable = True
+    retries = 2
 
 
 class ForbiddenDeletionError(ArchiverError):
     """The source must not be deleted now."""
+
+
+class DecryptionError(ArchiverError):
+    """An encrypted recording cannot be opened; no plaintext was left behind."""
 
 
 class JunkMessageError(ArchiverError):

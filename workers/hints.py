@@ -1,25 +1,32 @@
 """What Redis knows beside the messages: hints that save work, and whose loss loses nothing."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from threading import Condition, Thread
 from typing import Final
 
 import structlog
 from redis.exceptions import LockError, RedisError
+from redis.lock import Lock
 
 from app.queue import KEY_PREFIX, redis_client
 from app.settings import CommonSettings
 
 _SWEEP_LOCK_S: Final = 15 * 60
+LEASE_S: Final = 60.0  # a dead holder's lease ends by itself
+_RENEW_EVERY_S: Final = LEASE_S / 3
 
 log = structlog.get_logger()
 
 
 class Hints:
-    """Depth of a queue and the sweep's lock. Thread-safe; connects when first used."""
+    """Depth of a queue, the sweep's lock, and leases on recordings. Thread-safe; connects when first used."""
 
     def __init__(self, settings: CommonSettings) -> None:
         self._redis = redis_client(settings)
+        self._leases: set[Lock] = set()
+        self._changed = Condition()
+        self._renewer: Thread | None = None
 
     def queue_depth(self, queue: str) -> int:
         """Return how many messages wait in a queue; 0 when Redis does not say."""
@@ -27,6 +34,50 @@ class Hints:
             return int(self._redis.llen(KEY_PREFIX + queue))
         except RedisError:
             return 0
+
+    @contextmanager
+    def lease(self, recording_sid: str) -> Iterator[bool]:
+        """Hold a recording while it is worked on; yield False when somebody else holds it.
+
+        The lease is renewed as long as the block runs and this process lives, and ends `LEASE_S` after its death.
+        Without Redis the answer is yes: twins do no harm, they only do work twice.
+        """
+        name = f"{KEY_PREFIX}lease:{recording_sid}"
+        lock = self._redis.lock(name, timeout=LEASE_S, blocking=False, thread_local=False)
+        try:
+            free = bool(lock.acquire())
+        except RedisError:
+            log.warning("lease_unavailable")
+            yield True
+            return
+        if not free:
+            yield False
+            return
+        self._renew(lock)
+        try:
+            yield True
+        finally:
+            with self._changed:
+                self._leases.discard(lock)
+            with suppress(LockError, RedisError):  # it ends by itself
+                lock.release()
+
+    def _renew(self, lock: Lock) -> None:
+        """Let the one renewing thread, started at the first lease, take care of a lease."""
+        with self._changed:
+            self._leases.add(lock)
+            if self._renewer is None:
+                self._renewer = Thread(target=self._renew_forever, name="lease-renewer", daemon=True)
+                self._renewer.start()
+
+    def _renew_forever(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait(_RENEW_EVERY_S)
+                held = list(self._leases)
+            for lock in held:
+                with suppress(LockError, RedisError):  # released meanwhile, or Redis is away: a hint was lost
+                    lock.reacquire()
 
     @contextmanager
     def sweep_lock(self) -> Iterator[bool]:
@@ -45,7 +96,5 @@ class Hints:
             yield bool(free)
         finally:
             if free:
-                try:
+                with suppress(LockError, RedisError):  # it ends by itself
                     lock.release()
-                except (LockError, RedisError):
-                    log.warning("sweep_lock_expired")

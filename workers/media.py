@@ -45,7 +45,6 @@ class MediaFacts:
     channels: int | None
     sample_rate: int | None
     duration_seconds: float | None
-    length_proven: bool
 
 
 class MediaStream:
@@ -99,12 +98,15 @@ class MediaStream:
         """Judge the complete body and return its facts.
 
         Raises `TemporaryError` when fewer or more bytes came than were announced, and `ContentError` when the audio
-        disagrees with the resource: channels with the rung asked, duration by over a second and 1 %.
+        disagrees with the resource (channels with the rung asked, duration by over a second and 1 %) or when
+        nothing proves the length: a body that ends with the connection may have been cut.
         """
         announced = self._answer.content_length
         if announced is not None and announced != self._bytes:
             raise TemporaryError("media_interrupted", f"{self._bytes} of {announced} bytes came")
         audio = self._container.finish(self._bytes)
+        if not (audio.length_proven or announced is not None or self._answer.body.chunked):
+            raise ContentError("media_length_unproven", "neither Twilio nor the audio says how long the media is")
         asked = self._expected.requested_channels
         if asked is not None and audio.channels is not None and audio.channels != asked:
             raise ContentError("channels_differ", f"{asked} channels were asked for and {audio.channels} came")
@@ -115,7 +117,6 @@ class MediaStream:
             channels=audio.channels,
             sample_rate=audio.sample_rate,
             duration_seconds=None if audio.duration_seconds is None else round(audio.duration_seconds, 3),
-            length_proven=audio.length_proven or announced is not None or bool(self._answer.body.chunked),
         )
 
     def _check_duration(self, measured_s: float | None) -> None:
@@ -123,8 +124,10 @@ class MediaStream:
         if stated_s is None:
             return
         if measured_s is None:
-            # Ciphertext: the channels inside can't be seen, so either layout may fit.
-            layouts = [self._expected.requested_channels or self._expected.resource_channels or 2, 1, 2]
+            # Ciphertext: the channels inside can't be seen. Where the rung and the resource agree there is one layout,
+            # so that half of a recording in two channels does not pass as a whole one in one.
+            asked, stored = self._expected.requested_channels, self._expected.resource_channels
+            layouts = {asked, stored} if asked and stored else {1, 2}
             fits = any(_close(plausible_ciphertext_seconds(self._bytes, count), stated_s) for count in layouts)
         else:
             fits = _close(measured_s, stated_s)

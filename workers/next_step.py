@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 
 from app.receipt import Receipt, parse_iso
-from app.recording import UNFINISHED_STATUSES, Recording
+from app.recording import Recording
 
 
 class Step(Enum):
@@ -14,6 +14,7 @@ class Step(Enum):
     ARCHIVE = "archive"
     DELETE = "delete"
     RECORD_ABSENCE = "record_absence"
+    RESOLVE = "resolve"
     WAIT = "wait"
     NOTHING = "nothing"
 
@@ -24,6 +25,7 @@ class Observed:
 
     `recording` is Twilio's word, also of a soft-deleted one; None is its 404. `callback_status` is only a hint, and
     None where the sweep found the recording. `delete_after` is the delay from archival; None means never.
+    `in_quarantine`: the content failed before; `rests`: so often that it is left to a person and one try a day.
     """
 
     recording: Recording | None
@@ -32,25 +34,32 @@ class Observed:
     receipt: Receipt | None
     delete_after: timedelta | None
     now: datetime
+    in_quarantine: bool = False
+    rests: bool = False
 
 
 def next_step(observed: Observed) -> Step:
     """Decide what to do next. Twilio's REST answer is the truth; a callback alone decides nothing."""
-    recording = observed.recording
+    recording, receipt = observed.recording, observed.receipt
+    if observed.rests:
+        return Step.NOTHING
     if recording is None:
+        if receipt is not None:
+            return Step.NOTHING  # archived, and beyond the days that Twilio shows what was deleted
         # An absence needs REST's word or its 404 beside the callback's.
         return Step.RECORD_ABSENCE if observed.callback_status in ("absent", "failed") else Step.WAIT
-    if recording.status in UNFINISHED_STATUSES:
-        return Step.WAIT
-    if observed.receipt is not None:
-        return Step.DELETE if deletion_is_due(observed.receipt, observed.delete_after, observed.now) else Step.NOTHING
+    if receipt is not None and observed.in_quarantine:
+        return Step.RESOLVE  # archived since, by a twin or before a crash: if all agrees, nothing is wrong any more
+    if recording.status in ("completed", "deleted") and receipt is not None:
+        # Also when Twilio says deleted: the proof of the deletion may be missing still.
+        return Step.DELETE if deletion_is_due(receipt, observed.delete_after, observed.now) else Step.NOTHING
     if recording.status == "completed":
         return Step.RECORD_ABSENCE if observed.stored_externally else Step.ARCHIVE
     if recording.status in ("absent", "failed"):
-        return Step.RECORD_ABSENCE
+        return Step.RECORD_ABSENCE if receipt is None else Step.NOTHING
     if recording.status == "deleted":
         return Step.NOTHING  # deleted before it was archived: the audit reports it as lost
-    return Step.WAIT  # a status that Twilio has not documented yet
+    return Step.WAIT  # unfinished, or a status that Twilio has not documented yet
 
 
 def deletion_is_due(receipt: Receipt, delete_after: timedelta | None, now: datetime) -> bool:

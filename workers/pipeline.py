@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from app.receipt import Attempt, Filing, Media, Receipt, iso
 from app.recording import Recording
@@ -17,7 +17,7 @@ from workers.archive import Archive
 from workers.errors import ContentError, GoneError, NoSuchLayoutError, NotReadyError
 from workers.media import CONTENT_TYPES, Expected, MediaStream
 from workers.twilio_api import TwilioApi
-from workers.verification import VerifiedObject, VerifiedReceipt, verify, verify_receipt
+from workers.verification import VerifiedObject, read_receipt, verify, verify_receipt
 
 # Two channels first; on 400 one; on 400 as it is stored. Nothing but a 400 steps down (TWILIO.md section 1).
 CHANNEL_LADDER: Final[tuple[int | None, ...]] = (2, 1, None)
@@ -42,8 +42,12 @@ class Pipeline:
     twilio: TwilioApi
     archive: Archive
 
-    def run(self, recording: Recording, callback: Mapping[str, str] | None) -> VerifiedReceipt:
+    def run(
+        self, recording: Recording, callback: Mapping[str, str] | None, quarantine: Mapping[str, Any] | None = None
+    ) -> Receipt:
         """Archive a completed recording and return its receipt, as S3 holds it.
+
+        `quarantine` is what failed before, for the receipt to say that it is resolved.
 
         Harmless to repeat and to run twice at once. Raises `workers.errors`; after any of them nothing is visible
         in the archive that was not verified, and the next run starts from what is there.
@@ -53,7 +57,7 @@ class Pipeline:
             verified = self._store(fetched, filing)
         for key in filing.index(recording.call_sid, recording.conference_sid):
             self.archive.write_empty(key)
-        return self._write_receipt(fetched, verified, filing, callback)
+        return self._write_receipt(fetched, verified, filing, callback, quarantine)
 
     @contextmanager
     def _fetch(self, recording: Recording) -> Iterator[FetchedMedia]:
@@ -92,8 +96,13 @@ class Pipeline:
         return verify(self.archive, self.settings, stored)
 
     def _write_receipt(
-        self, fetched: FetchedMedia, verified: VerifiedObject, filing: Filing, callback: Mapping[str, str] | None
-    ) -> VerifiedReceipt:
+        self,
+        fetched: FetchedMedia,
+        verified: VerifiedObject,
+        filing: Filing,
+        callback: Mapping[str, str] | None,
+        quarantine: Mapping[str, Any] | None,
+    ) -> Receipt:
         recording, stored = fetched.recording, verified.stored
         receipt = Receipt(
             recording_sid=recording.sid,
@@ -121,16 +130,16 @@ class Pipeline:
             storage=verified.storage,
             verification=verified.verification,
             archived_at=iso(datetime.now(UTC)),
+            quarantine=quarantine,
         )
         body = receipt.to_json()
-        written = self.archive.write_once(filing.receipt, body, recording.start_time)
-        if written.body == body:
-            return VerifiedReceipt(filing, receipt, written.version_id, legal_hold=False)
+        if self.archive.write_once(filing.receipt, body, recording.start_time).body == body:
+            return receipt
         # A twin or an earlier attempt was first: its receipt stands if it proves the same bytes.
-        earlier = verify_receipt(self.archive, filing)
-        if earlier is None or earlier.receipt.media.sha256 != stored.media.sha256:
+        earlier = read_receipt(self.archive, filing)
+        if earlier is None or verify_receipt(self.archive, earlier).receipt.media.sha256 != stored.media.sha256:
             raise ContentError("receipt_differs", "the receipt in the bucket is of other bytes")
-        return earlier
+        return earlier.receipt
 
 
 def _metadata(fetched: FetchedMedia) -> dict[str, str]:

@@ -5,8 +5,9 @@ one place, `_attempt`: short retries here, long ones by the sweep.
 """
 
 import random
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from typing import Any, Final, Self
 
@@ -14,12 +15,12 @@ import structlog
 from celery import Celery, Task
 
 from app.queue import ARCHIVE_TASK, DELETE_TASK, SWEEP_TASK, Publisher
-from app.receipt import Filing, Receipt
+from app.receipt import ERROR_EXPLANATIONS, Filing, Receipt, iso
 from app.recording import CALLBACK_FIELDS, Recording, is_sid
 from app.settings import WorkerSettings
 from workers.absence import record_absence
 from workers.archive import Archive
-from workers.deletion import Deletion
+from workers.deletion import Deletion, pause_deletions
 from workers.errors import (
     ArchiverError,
     ContentError,
@@ -31,11 +32,13 @@ from workers.errors import (
 from workers.hints import Hints
 from workers.next_step import Observed, Step, deletion_is_due, next_step
 from workers.pipeline import Pipeline
+from workers.quarantine import Quarantine, read_quarantine, record_failure
 from workers.sweep import Sweep
+from workers.transcriptions import keep_texts
 from workers.twilio_api import TwilioApi
-from workers.verification import verify_receipt
+from workers.verification import read_receipt, verify_receipt
 
-MAX_RETRIES: Final = 6
+ENCRYPTED_WITH_ANOTHER_KEY: Final = 16107
 _FIRST_RETRY_S: Final = 2.0
 _LAST_RETRY_S: Final = 60.0  # countdowns sit in a worker's memory: what needs longer is left to the sweep
 
@@ -64,44 +67,93 @@ class Work:
         """Bring one recording as far as it can go now, up to enqueueing its deletion."""
         account_sid, recording_sid = _sids(message)
         callback = _callback(message)
-        recording = self._look(account_sid, recording_sid)
-        day = recording.day if recording else None
-        filing = Filing(self.settings.ARCHIVE_PREFIX, account_sid, recording_sid, day)
-        external = recording is not None and self.twilio.is_stored_externally(recording)
-        observed = Observed(
-            recording=recording,
-            stored_externally=external,
-            callback_status=callback.get("RecordingStatus") if callback else None,
-            receipt=self._receipt(filing),
-            delete_after=self.settings.TWILIO_DELETE,
-            now=datetime.now(UTC),
-        )
-        step = next_step(observed)
-        if step is Step.ARCHIVE and recording is not None:
-            receipt = Pipeline(self.settings, self.twilio, self.archive).run(recording, callback).receipt
-            log.info("recording_archived", bytes=receipt.media.bytes, channels=receipt.media.requested_channels)
-            if deletion_is_due(receipt, self.settings.TWILIO_DELETE, datetime.now(UTC)):
-                step = Step.DELETE
-        if step is Step.DELETE:
+        with self.hints.lease(f"archive:{recording_sid}") as free:
+            if not free:
+                log.info("recording_leased")  # whoever holds it brings it as far
+                return
+            filing = Filing(self.settings.ARCHIVE_PREFIX, account_sid, recording_sid, None)
+            with self._quarantining(filing):
+                recording = self._look(account_sid, recording_sid)
+            if recording is not None:
+                filing = Filing.of(self.settings.ARCHIVE_PREFIX, recording)
+            with self._quarantining(filing):
+                is_due = self._advance(filing, recording, callback)
+        if is_due:
             self.publisher.publish(
                 DELETE_TASK, account_sid=account_sid, recording_sid=recording_sid, day=str(filing.day)
             )
-        elif step is Step.RECORD_ABSENCE:
+
+    def _advance(self, filing: Filing, recording: Recording | None, callback: dict[str, str] | None) -> bool:
+        """Observe, decide and act; return whether the source is to be deleted next."""
+        external = recording is not None and self.twilio.is_stored_externally(recording)
+        filed = read_receipt(self.archive, filing) if filing.day else None
+        quarantine = read_quarantine(self.archive, filing)
+        now = datetime.now(UTC)
+        step = next_step(
+            Observed(
+                recording=recording,
+                stored_externally=external,
+                callback_status=callback.get("RecordingStatus") if callback else None,
+                receipt=filed.receipt if filed else None,
+                delete_after=self.settings.TWILIO_DELETE,
+                now=now,
+                in_quarantine=quarantine is not None,
+                rests=quarantine is not None and quarantine.rests(self.settings.QUARANTINE_AFTER, now),
+            )
+        )
+        if step is Step.WAIT:
+            raise NotReadyError("recording_not_ready", "Twilio has not finished the recording, or does not show it")
+        if step is Step.RECORD_ABSENCE:
             record_absence(self.archive, filing, recording, callback, stored_externally=external)
             log.info("absence_recorded")
-        elif step is Step.WAIT:
-            raise NotReadyError("recording_not_ready", "Twilio has not finished the recording, or does not show it")
+        receipt = filed.receipt if filed else None
+        if step is Step.ARCHIVE and recording is not None:
+            receipt = self._archive(recording, callback, quarantine)
+        if step is Step.RESOLVE and filed is not None:
+            verify_receipt(self.archive, filed)
+        if quarantine is not None and step in (Step.ARCHIVE, Step.RESOLVE, Step.RECORD_ABSENCE):
+            self.archive.remove(filing.quarantine)
+            log.info("quarantine_resolved", attempts=quarantine.attempts)
+        acted = step in (Step.ARCHIVE, Step.RESOLVE, Step.DELETE)
+        return (
+            acted and receipt is not None and deletion_is_due(receipt, self.settings.TWILIO_DELETE, datetime.now(UTC))
+        )
+
+    def _archive(self, recording: Recording, callback: dict[str, str] | None, quarantine: Quarantine | None) -> Receipt:
+        resolved = {**asdict(quarantine), "resolved_at": iso(datetime.now(UTC))} if quarantine else None
+        receipt = Pipeline(self.settings, self.twilio, self.archive).run(recording, callback, resolved)
+        log.info("recording_archived", bytes=receipt.media.bytes, requested_channels=receipt.media.requested_channels)
+        if recording.error_code == ENCRYPTED_WITH_ANOTHER_KEY:
+            log.error("encrypted_with_another_key", detail=ERROR_EXPLANATIONS[ENCRYPTED_WITH_ANOTHER_KEY])
+        return receipt
 
     def delete_source(self, message: Message) -> None:
         """Delete one source, from the receipt in S3 and nothing else; the message only says where to look."""
         account_sid, recording_sid = _sids(message)
         filing = Filing(self.settings.ARCHIVE_PREFIX, account_sid, recording_sid, _day(message))
-        if self.archive.head(filing.deletion) is not None:
-            return
-        verified = verify_receipt(self.archive, filing)
-        if verified is None:
-            raise ForbiddenDeletionError("no_receipt", "there is no receipt under that day")
-        Deletion(self.settings, self.twilio, self.archive).delete_source(verified)
+        with self.hints.lease(f"delete:{recording_sid}") as free:
+            if not free or self.archive.head(filing.deletion) is not None:
+                return
+            filed = read_receipt(self.archive, filing)
+            if filed is None:
+                raise ForbiddenDeletionError("no_receipt", "there is no receipt under that day")
+            texts = keep_texts(self.twilio, self.archive, filing, filed.receipt.archived_at)
+            try:
+                with self._quarantining(filing):
+                    verified = verify_receipt(self.archive, filed)
+            except ContentError as error:
+                pause_deletions(self.archive, error.reason, recording_sid)
+                raise
+            Deletion(self.settings, self.twilio, self.archive).delete_source(verified, texts)
+
+    @contextmanager
+    def _quarantining(self, filing: Filing) -> Iterator[None]:
+        """Count a failure of the content in the recording's quarantine document, which blocks its deletion at once."""
+        try:
+            yield
+        except ContentError as error:
+            record_failure(self.archive, filing, error, self.settings.QUARANTINE_AFTER)
+            raise
 
     def sweep(self, _message: Message) -> None:
         """Enqueue what is not finished."""
@@ -112,15 +164,6 @@ class Work:
             return self.twilio.fetch(account_sid, recording_sid)
         except GoneError:
             return None
-
-    def _receipt(self, filing: Filing) -> Receipt | None:
-        document = self.archive.read(filing.receipt) if filing.day else None
-        if document is None:
-            return None
-        try:
-            return Receipt.from_json(document.body)
-        except ValueError as error:
-            raise ContentError("receipt_unreadable", "the document under the receipt's key is no receipt") from error
 
 
 def register(celery: Celery, work: Work) -> None:
@@ -134,7 +177,7 @@ def register(celery: Celery, work: Work) -> None:
 
 
 def _register(celery: Celery, name: str, act: Callable[[Message], None]) -> None:
-    @celery.task(name=name, bind=True, max_retries=MAX_RETRIES, typing=False)
+    @celery.task(name=name, bind=True, max_retries=None, typing=False)
     def task(self: "Task[Any, Any]", /, **message: Any) -> None:
         with structlog.contextvars.bound_contextvars(task=name, **_known_sids(message)):
             _attempt(self, act, message)
@@ -154,7 +197,7 @@ def _attempt(task: "Task[Any, Any]", act: Callable[[Message], None], message: Me
     except ArchiverError as error:
         retries = task.request.retries
         log.warning("attempt_failed", reason=error.reason, detail=error.detail, retries=retries)
-        if error.retryable and retries < MAX_RETRIES:
+        if retries < error.retries:
             raise task.retry(countdown=retry_delay_s(error, retries, jitter=random.random()), exc=error) from None  # noqa: S311
     except Exception as error:
         # A bug in a step of ours: its text may hold content, so only its type and place are said.

@@ -18,7 +18,7 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
-from app.recording import MalformedError, Recording
+from app.recording import MalformedError, Recording, is_sid
 from app.settings import TwilioAccount
 from workers.errors import (
     ConfigurationError,
@@ -86,21 +86,12 @@ class TwilioApi:
             query["DateCreated>"] = (created_from - timedelta(days=1)).isoformat()
         if created_to is not None:
             query["DateCreated<"] = (created_to + timedelta(days=1)).isoformat()
-        page = self._get_json(account_sid, "Recordings.json", query)
-        while True:
-            for raw in _items(page, "recordings"):
-                recording = _parse(raw)
-                if (created_from is None or recording.day >= created_from) and (
-                    created_to is None or recording.day <= created_to
-                ):
-                    yield recording
-            following = page.get("next_page_uri")
-            if not following:
-                return
-            parts = urlsplit(str(following))
-            if parts.path != self._path(account_sid, "Recordings.json"):
-                raise ContentError("page_elsewhere", "Twilio's next page is not of the list that was asked for")
-            page = self._get_json(account_sid, f"Recordings.json?{parts.query}", {})
+        for raw in self._all_items(account_sid, "Recordings.json", "recordings", query):
+            recording = _parse(raw)
+            if (created_from is None or recording.day >= created_from) and (
+                created_to is None or recording.day <= created_to
+            ):
+                yield recording
 
     @contextmanager
     def media(
@@ -125,6 +116,32 @@ class TwilioApi:
                 body=answer.raw,
             )
 
+    def transcriptions(self, account_sid: str, recording_sid: str) -> list[Mapping[str, Any]]:
+        """Return every transcription of a recording as Twilio gives it. Raises `GoneError` on 404."""
+        return list(self._all_items(account_sid, f"Recordings/{recording_sid}/Transcriptions.json", "transcriptions"))
+
+    def add_on_results(self, account_sid: str, recording_sid: str) -> list[Mapping[str, Any]]:
+        """Return every add-on result of a recording as Twilio gives it, each with its `payloads` and their `data`.
+
+        Raises `GoneError` on 404. Data that is not JSON is kept as text.
+        """
+        base = f"Recordings/{recording_sid}/AddOnResults"
+        results: list[Mapping[str, Any]] = []
+        for result in self._all_items(account_sid, f"{base}.json", "add_on_results"):
+            sid = str(result.get("sid"))
+            if not is_sid(sid, "XR"):
+                raise ContentError("add_on_result_malformed", "an add-on result without a SID")
+            payloads = []
+            for payload in self._all_items(account_sid, f"{base}/{sid}/Payloads.json", "payloads"):
+                path = f"{base}/{sid}/Payloads/{payload.get('sid')}/Data.json"
+                if not is_sid(payload.get("sid"), "XH"):
+                    raise ContentError("add_on_result_malformed", "a payload without a SID")
+                with self._open(account_sid, path, {}) as answer:
+                    _raise_for_status(answer)
+                    payloads.append({**payload, "data": _as_json_or_text(_read_body(answer))})
+            results.append({**result, "payloads": payloads})
+        return results
+
     def is_stored_externally(self, recording: Recording) -> bool:
         """Tell whether Twilio wrote the media to storage of the account's own: `media_url` is at another host."""
         if not recording.media_url:
@@ -142,6 +159,23 @@ class TwilioApi:
             if answer.status_code != 404:
                 _raise_for_status(answer, expected=204)
             return answer.status_code
+
+    def _all_items(
+        self, account_sid: str, path: str, name: str, query: Query | None = None
+    ) -> Iterator[Mapping[str, Any]]:
+        """Yield the items of a list, page by page; every page is asked of the configured host."""
+        page = self._get_json(account_sid, path, query or {})
+        while True:
+            items = page.get(name)
+            if not isinstance(items, list):
+                raise TemporaryError("twilio_answer_not_json", f"Twilio answered a page without {name}")
+            yield from items
+            following = urlsplit(str(page.get("next_page_uri") or ""))
+            if not following.path:
+                return
+            if following.path != self._path(account_sid, path):
+                raise ContentError("page_elsewhere", "Twilio's next page is not of the list that was asked for")
+            page = self._get_json(account_sid, f"{path}?{following.query}", {})
 
     def _get_json(self, account_sid: str, path: str, query: Query) -> dict[str, Any]:
         with self._send("GET", account_sid, path, query) as answer:
@@ -254,24 +288,28 @@ def _error_code(answer: requests.Response) -> int | None:
     return int(match[1] or match[2]) if match else None
 
 
-def _read_json(answer: requests.Response) -> Any:
+def _read_body(answer: requests.Response) -> bytes:
     try:
         body = answer.raw.read(_MAX_JSON_BYTES + 1, decode_content=True)
     except (urllib3.exceptions.HTTPError, OSError) as error:
         raise TemporaryError("twilio_unreachable", type(error).__name__) from None
     if len(body) > _MAX_JSON_BYTES:
-        raise TemporaryError("twilio_answer_too_large", f"a JSON answer of more than {_MAX_JSON_BYTES} bytes")
+        raise TemporaryError("twilio_answer_too_large", f"an answer of more than {_MAX_JSON_BYTES} bytes")
+    return bytes(body)
+
+
+def _read_json(answer: requests.Response) -> Any:
     try:
-        return json.loads(body)
+        return json.loads(_read_body(answer))
     except ValueError:
         raise TemporaryError("twilio_answer_not_json", "Twilio answered 200 with something that is not JSON") from None
 
 
-def _items(page: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
-    items = page.get(name)
-    if not isinstance(items, list):
-        raise TemporaryError("twilio_answer_not_json", f"Twilio answered a page without {name}")
-    return items
+def _as_json_or_text(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        return body.decode("utf-8", "replace")
 
 
 def _parse(raw: Mapping[str, Any]) -> Recording:

@@ -1,6 +1,6 @@
 """Compare what S3 says it holds with what Twilio served and with what a receipt states.
 
-The types carry the order of the steps: only `verify` makes a `VerifiedObject`, only this module makes a
+The types carry the order of the steps: only `verify` makes a `VerifiedObject`, only `verify_receipt` makes a
 `VerifiedReceipt`, and only a `VerifiedReceipt` allows a deletion.
 """
 
@@ -23,6 +23,15 @@ class VerifiedObject:
     version_id: str | None
     storage: Storage
     verification: Verification
+
+
+@dataclass(frozen=True, slots=True)
+class FiledReceipt:
+    """A receipt as S3 holds it; what it states has not been compared with anything yet."""
+
+    filing: Filing
+    receipt: Receipt
+    version_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,39 +61,36 @@ def verify(archive: Archive, settings: WorkerSettings, stored: StoredObject) -> 
     return VerifiedObject(stored, head.get("VersionId"), storage, verification)
 
 
-def verify_receipt(archive: Archive, filing: Filing) -> VerifiedReceipt | None:
-    """Read a receipt from S3 and compare it with what S3 holds now; None when there is no receipt.
-
-    Raises `ContentError` when receipt, key and object disagree in anything: size, checksum or bytes, encryption,
-    storage class, lock mode, or a retention that has become shorter.
-    """
+def read_receipt(archive: Archive, filing: Filing) -> FiledReceipt | None:
+    """Read a recording's receipt; None when there is none. Raises `ContentError` for a document that is not one."""
     document = archive.read(filing.receipt)
     if document is None:
         return None
     try:
-        receipt = Receipt.from_json(document.body)
-        retain_until = parse_iso(receipt.storage.retain_until) if receipt.storage.retain_until else None
+        return FiledReceipt(filing, Receipt.from_json(document.body), document.version_id)
     except ValueError as error:
         raise ContentError("receipt_unreadable", "the document under the receipt's key is not a receipt") from error
+
+
+def verify_receipt(archive: Archive, filed: FiledReceipt) -> VerifiedReceipt:
+    """Compare a receipt with what S3 holds now. The only maker of a `VerifiedReceipt`.
+
+    Raises `ContentError` when receipt, key and object disagree in anything: size, checksum or bytes, encryption,
+    lock mode, or a retention that has become shorter.
+    """
+    filing, receipt = filed.filing, filed.receipt
     media = receipt.media
-    filed = (filing.account_sid, filing.recording_sid, archive.bucket, filing.media(media.format))
-    if (receipt.account_sid, receipt.recording_sid, media.bucket, media.key) != filed:
+    expected = (filing.account_sid, filing.recording_sid, archive.bucket, filing.media(media.format))
+    if (receipt.account_sid, receipt.recording_sid, media.bucket, media.key) != expected:
         raise ContentError("receipt_of_another_recording", "the receipt names another recording, bucket or key")
     head = archive.head(media.key, media.version_id)
     if head is None:
         raise ContentError("archive_missing", "the receipt's object is not in the bucket")
     verification = receipt.verification
     _compare(archive, verification.method, media.key, head, media.bytes, media.sha256, verification.checksum)
-    now = _storage(head, receipt.storage.retention)
-    kept = head.get("ObjectLockRetainUntilDate")
-    unchanged = (now.sse, now.kms_key_id, now.object_lock_mode) == (
-        receipt.storage.sse,
-        receipt.storage.kms_key_id,
-        receipt.storage.object_lock_mode,
-    )
-    if not unchanged or (retain_until is not None and (kept is None or kept < retain_until)):
+    if not _kept_as(receipt.storage, head):
         raise ContentError("archive_kept_otherwise", "encryption or retention are not as the receipt records")
-    return VerifiedReceipt(filing, receipt, document.version_id, head.get("ObjectLockLegalHoldStatus") == "ON")
+    return VerifiedReceipt(filing, receipt, filed.version_id, head.get("ObjectLockLegalHoldStatus") == "ON")
 
 
 def _compare(
@@ -107,6 +113,18 @@ def _compare(
     return str(reported)
 
 
+def _kept_as(stated: Storage, head: Mapping[str, Any]) -> bool:
+    """Tell whether S3 keeps an object as a receipt states; a longer retention or a stronger mode is as good."""
+    now = _storage(head, stated.retention)
+    if (now.sse, now.kms_key_id) != (stated.sse, stated.kms_key_id):
+        return False
+    if stated.retain_until is None:
+        return True
+    kept = head.get("ObjectLockRetainUntilDate")
+    modes = {stated.object_lock_mode, "COMPLIANCE"}
+    return kept is not None and kept >= parse_iso(stated.retain_until) and now.object_lock_mode in modes
+
+
 def _storage(head: Mapping[str, Any], retention: str) -> Storage:
     until = head.get("ObjectLockRetainUntilDate")
     return Storage(
@@ -125,7 +143,14 @@ def _check_storage(settings: WorkerSettings, storage: Storage) -> None:
         ("ARCHIVE_SSE", settings.ARCHIVE_SSE, storage.sse),
         ("ARCHIVE_STORAGE_CLASS", settings.ARCHIVE_STORAGE_CLASS, storage.storage_class),
         ("ARCHIVE_OBJECT_LOCK_MODE", mode, storage.object_lock_mode),
+        ("ARCHIVE_KMS_KEY_ID", _key_arn(settings), storage.kms_key_id),
     )
     wrong = [name for name, wanted, got in asked if wanted is not None and wanted != got]
     if wrong:
         raise ConfigurationError("stored_otherwise", f"S3 did not keep the object as {', '.join(wrong)} says")
+
+
+def _key_arn(settings: WorkerSettings) -> str | None:
+    """Return the key that S3 must report, where the setting is its ARN: an alias or a bare id is reported otherwise."""
+    key = settings.ARCHIVE_KMS_KEY_ID
+    return key if key and ":key/" in key else None

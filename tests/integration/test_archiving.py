@@ -56,7 +56,7 @@ def test_a_recording_ends_archived_and_gone(stack: Stack, archived: Bucket, call
     assert receipt["verification"]["method"] == "checksum"
     assert receipt["verification"]["checksum"]
     assert recording.deleted_at is not None
-    assert deletion["answer"] == {"status": 204}
+    assert deletion["answer"] == {"status": 204, "by_archiver": True}
     assert deletion["confirmation"]["status"] == "deleted"
     assert receipt["callback"]["RecordingSid"] == recording.sid
 

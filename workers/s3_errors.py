@@ -1,0 +1,50 @@
+"""Turn botocore's errors into ours, once: what is temporary, what a person must mend, what is no error at all."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+
+from workers.errors import ArchiverError, ConfigurationError, TemporaryError, ThrottledError
+
+TAKEN: Final = frozenset({"PreconditionFailed", "412"})
+_MISSING: Final = {"NoSuchKey", "NoSuchVersion", "404", "NotFound", "ObjectLockConfigurationNotFoundError"}
+_THROTTLED: Final = {"SlowDown", "RequestLimitExceeded", "ThrottlingException", "429"}
+_DAMAGED_ON_THE_WAY: Final = {"BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "IncompleteBody"}
+_PASSING: Final = {"RequestTimeout", "NoSuchUpload", "OperationAborted", "ConditionalRequestConflict"}
+
+
+class AlreadyThereError(Exception):
+    """The key holds an object: perhaps our own earlier attempt, whose answer was lost."""
+
+
+@contextmanager
+def translated(*, missing_ok: bool = False, taken: frozenset[str] = TAKEN) -> Iterator[None]:
+    """Turn botocore's errors into ours.
+
+    With `missing_ok`, an object that is not there ends the block quietly; codes in `taken` become `AlreadyThereError`.
+    """
+    try:
+        yield
+    except ClientError as error:
+        status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        if missing_ok and code in _MISSING:
+            return
+        if code in taken:
+            raise AlreadyThereError from None
+        raise _our_error(status, code, error.operation_name) from None
+    except (NoCredentialsError, PartialCredentialsError):
+        raise ConfigurationError("s3_refused", "no AWS credentials; set AWS_ACCESS_KEY_ID or a role") from None
+    except BotoCoreError as error:
+        raise TemporaryError("s3_unreachable", type(error).__name__) from None
+
+
+def _our_error(status: int, code: str, operation: str) -> ArchiverError:
+    detail = f"S3 answered {status} {code} to {operation}"
+    if code in _THROTTLED or status == 429:
+        return ThrottledError("s3_throttled", detail)
+    if status >= 500 or status in (0, 408, 409) or code in _DAMAGED_ON_THE_WAY | _PASSING:
+        return TemporaryError("s3_failed", detail)
+    return ConfigurationError("s3_refused", f"{detail}; check the bucket, its policy and the key")
