@@ -36,14 +36,14 @@ def s3_server() -> Iterator[S3Server]:
 
 
 @pytest.fixture(scope="session")
-def _databases() -> Iterator[int]:
+def databases() -> Iterator[int]:
     return itertools.cycle(range(RedisServer.databases))
 
 
 @pytest.fixture
-def redis_database(redis_server: RedisServer, _databases: Iterator[int]) -> int:
+def redis_database(redis_server: RedisServer, databases: Iterator[int]) -> int:
     """Return the number of an empty database of `redis_server`."""
-    database = next(_databases)
+    database = next(databases)
     with redis_server.client(database) as client:
         client.flushdb()
     return database

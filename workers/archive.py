@@ -69,7 +69,7 @@ class Archive:
                 "s3",
                 config=Config(
                     connect_timeout=5,
-                    read_timeout=60,
+                    read_timeout=20,
                     retries={"mode": "standard", "total_max_attempts": 3},
                     max_pool_connections=2 * settings.CELERY_CONCURRENCY,
                     tcp_keepalive=True,

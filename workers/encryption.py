@@ -65,7 +65,8 @@ def decrypt(
 
     `ciphertext` is a path, or a stream that is read to its end; memory is bounded by a few blocks of `BLOCK_BYTES`.
     The plaintext grows in a temporary file beside `destination` and takes that name only when the tag has shown that
-    every byte is authentic. On any failure nothing is left, and what is at `destination` stays as it is.
+    every byte is authentic. On any failure nothing is left (a killed process leaves its `.partial` file, unreadable to
+    others), and what is at `destination` stays as it is.
 
     Raises `DecryptionError`: `destination_exists` (without `overwrite`), `malformed_details` (not what Twilio
     documents), `wrong_key` (it does not unwrap the content key), `not_authentic` (ciphertext, tag or IV was changed)

@@ -47,18 +47,35 @@ class MediaFacts:
     duration_seconds: float | None
 
 
+class LengthUnprovenError(TemporaryError):
+    """A body that may have been cut where the connection ended; a second one with the same `facts` proves it whole."""
+
+    def __init__(self, facts: MediaFacts) -> None:
+        super().__init__("media_length_unproven", "neither Twilio nor the audio says how long the media is")
+        self.facts = facts
+
+
 class MediaStream:
     """Twilio's bytes, in order. `read` until it returns nothing, then `finish`."""
 
     def __init__(
-        self, answer: MediaAnswer, expected: Expected, monotonic: Callable[[], float] = time.monotonic
+        self,
+        answer: MediaAnswer,
+        expected: Expected,
+        monotonic: Callable[[], float] = time.monotonic,
+        *,
+        earlier: MediaFacts | None = None,
     ) -> None:
-        """Take an open download. Raises `ContentError` when its content type can't be audio."""
+        """Take an open download; `earlier` is what another one gave, whose length nothing proved either.
+
+        Raises `ContentError` when its content type can't be audio.
+        """
         types = _AUDIO_TYPES[expected.extension] | _UNTYPED
         if answer.content_type not in types:
             raise ContentError("not_audio", f"Twilio served {answer.content_type or 'an unnamed type'}")
         self._answer = answer
         self._expected = expected
+        self._earlier = earlier
         self._monotonic = monotonic
         self._deadline = monotonic() + TOTAL_LIMIT_S
         self._sha256 = hashlib.sha256()
@@ -97,27 +114,30 @@ class MediaStream:
     def finish(self) -> MediaFacts:
         """Judge the complete body and return its facts.
 
-        Raises `TemporaryError` when fewer or more bytes came than were announced, and `ContentError` when the audio
-        disagrees with the resource (channels with the rung asked, duration by over a second and 1 %) or when
-        nothing proves the length: a body that ends with the connection may have been cut.
+        Raises `TemporaryError` when fewer or more bytes came than were announced, `ContentError` when the audio
+        disagrees with the resource (channels with the rung asked, duration by over a second and 1 %), and
+        `LengthUnprovenError` when a body ended with the connection, nothing in it says that it is whole, and it is
+        not the same as `earlier`.
         """
         announced = self._answer.content_length
         if announced is not None and announced != self._bytes:
             raise TemporaryError("media_interrupted", f"{self._bytes} of {announced} bytes came")
         audio = self._container.finish(self._bytes)
-        if not (audio.length_proven or announced is not None or self._answer.body.chunked):
-            raise ContentError("media_length_unproven", "neither Twilio nor the audio says how long the media is")
         asked = self._expected.requested_channels
         if asked is not None and audio.channels is not None and audio.channels != asked:
             raise ContentError("channels_differ", f"{asked} channels were asked for and {audio.channels} came")
         self._check_duration(audio.duration_seconds)
-        return MediaFacts(
+        facts = MediaFacts(
             bytes=self._bytes,
             sha256=self._sha256.hexdigest(),
             channels=audio.channels,
             sample_rate=audio.sample_rate,
             duration_seconds=None if audio.duration_seconds is None else round(audio.duration_seconds, 3),
         )
+        proven = audio.length_proven or announced is not None or self._answer.body.chunked
+        if not proven and facts != self._earlier:
+            raise LengthUnprovenError(facts)
+        return facts
 
     def _check_duration(self, measured_s: float | None) -> None:
         stated_s = self._expected.duration_s

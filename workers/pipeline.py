@@ -15,7 +15,7 @@ from app.recording import Recording
 from app.settings import WorkerSettings
 from workers.archive import Archive
 from workers.errors import ContentError, GoneError, NoSuchLayoutError, NotReadyError
-from workers.media import CONTENT_TYPES, Expected, MediaStream
+from workers.media import CONTENT_TYPES, Expected, LengthUnprovenError, MediaFacts, MediaStream
 from workers.twilio_api import TwilioApi
 from workers.verification import VerifiedObject, read_receipt, verify, verify_receipt
 
@@ -53,14 +53,19 @@ class Pipeline:
         in the archive that was not verified, and the next run starts from what is there.
         """
         filing = Filing.of(self.settings.ARCHIVE_PREFIX, recording)
-        with self._fetch(recording) as fetched:
-            verified = self._store(fetched, filing)
+        try:
+            with self._fetch(recording) as fetched:
+                verified = self._store(fetched, filing)
+        except LengthUnprovenError as unproven:
+            # A cut does not come twice at the same byte: the same body again is the whole one.
+            with self._fetch(recording, unproven.facts) as fetched:
+                verified = self._store(fetched, filing)
         for key in filing.index(recording.call_sid, recording.conference_sid):
             self.archive.write_empty(key)
         return self._write_receipt(fetched, verified, filing, callback, quarantine)
 
     @contextmanager
-    def _fetch(self, recording: Recording) -> Iterator[FetchedMedia]:
+    def _fetch(self, recording: Recording, earlier: MediaFacts | None = None) -> Iterator[FetchedMedia]:
         """Open the download on the first rung of the ladder that Twilio has."""
         extension = "wav" if recording.encryption else self.settings.ARCHIVE_FORMAT
         attempts: list[Attempt] = []
@@ -80,7 +85,8 @@ class Pipeline:
                 expected = Expected(
                     extension, channels, recording.channels, recording.duration_s, recording.encryption is not None
                 )
-                yield FetchedMedia(recording, MediaStream(answer, expected), extension, channels, tuple(attempts))
+                stream = MediaStream(answer, expected, earlier=earlier)
+                yield FetchedMedia(recording, stream, extension, channels, tuple(attempts))
                 return
         raise ContentError("no_channel_layout", f"Twilio answered {[attempt.code for attempt in attempts]} to each")
 

@@ -30,7 +30,7 @@ from workers.errors import (
 )
 
 _CONNECT_TIMEOUT_S: Final = 5.0
-_READ_TIMEOUT_S: Final = 30.0
+_READ_TIMEOUT_S: Final = 20.0  # also how long a media stream may stand still
 _MAX_JSON_BYTES: Final = 16 * 1024 * 1024  # a page of 1000 recordings is about 2 MB
 _PAGE_SIZE: Final = 1000
 _MAX_REDIRECTS: Final = 2

@@ -16,14 +16,14 @@ SUB = Account(sid="AC" + "b2" * 16, auth_tokens=["sub-token"], parent=MAIN.sid)
 
 
 @pytest.fixture(scope="module")
-def stack(redis_server: RedisServer, s3_server: S3Server, _databases: Iterator[int]) -> Iterator[Stack]:
+def stack(redis_server: RedisServer, s3_server: S3Server, databases: Iterator[int]) -> Iterator[Stack]:
     """Return a running product with two accounts, shared by the tests of a module."""
     with (
         Simulator(accounts=[MAIN, SUB]) as simulator,
         Stack(
             ("web", "worker"),
             redis_server=redis_server,
-            database=next(_databases),
+            database=next(databases),
             s3_server=s3_server,
             simulator=simulator,
         ) as stack,
