@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import boto3
 from botocore.config import Config
@@ -83,45 +83,43 @@ class Archive:
     ) -> StoredObject:
         """Write a stream under `key`: one PutObject for what fits in a part, multipart above.
 
-        `started` is the recording's start, from which retention counts. Memory is bounded by two parts. Nothing is
-        visible before the stream was judged complete; on any doubt the upload is aborted and the error passed on.
+        `started` is the recording's start, from which retention counts. Memory is bounded by a part and its copy.
+        Nothing is visible before the stream was judged complete; on any doubt the upload is aborted and the error
+        passed on.
         What is already under `key` is left alone: the result then has no version and must be verified like any.
         """
         retention, lock = self._lock(started)
         options = {"ContentType": content_type, "Metadata": dict(metadata), **self._encryption(), **lock}
         options["StorageClass"] = self._settings.ARCHIVE_STORAGE_CLASS
-        first = stream.read(PART_BYTES)
-        if len(first) == PART_BYTES:
+        if stream.fill(PART_BYTES) == PART_BYTES:
             # A large recording is not uploaded a second time only to learn that it is there.
             if self.head(key) is not None:
-                return self._compare_parts(stream, key, first, retention)
-            return self._store_parts(stream, key, first, options, retention)
+                return self._compare_parts(stream, key, retention)
+            return self._store_parts(stream, key, options, retention)
+        body = stream.read(PART_BYTES)
         media = stream.finish()
         checksum = b64encode(bytes.fromhex(media.sha256)).decode()
         options["Metadata"] = {**metadata, "sha256": media.sha256}
         try:
-            version = self._put(key, first, checksum=checksum, **options)
+            version = self._put(key, body, checksum=checksum, **options)
         except AlreadyThereError:
             version = None
         return StoredObject(key, version, media, checksum, None, retention)
 
-    def _compare_parts(self, stream: MediaStream, key: str, first: bytes, retention: str) -> StoredObject:
+    def _compare_parts(self, stream: MediaStream, key: str, retention: str) -> StoredObject:
         """Read a stream to its end without storing it: what its upload would have had for a checksum."""
-        part, digests = first, []
-        while part:
+        digests = []
+        while part := stream.read(PART_BYTES):
             digests.append(_sha256(part))
-            part = stream.read(PART_BYTES)
         return StoredObject(key, None, stream.finish(), composite_checksum(digests), PART_BYTES, retention)
 
-    def _store_parts(
-        self, stream: MediaStream, key: str, first: bytes, options: dict[str, Any], retention: str
-    ) -> StoredObject:
+    def _store_parts(self, stream: MediaStream, key: str, options: dict[str, Any], retention: str) -> StoredObject:
         target: dict[str, Any] = {"Bucket": self.bucket, "Key": key, **self._owner}
         with translated():
             upload_id = self._s3.create_multipart_upload(ChecksumAlgorithm="SHA256", **target, **options)["UploadId"]
         target["UploadId"] = upload_id
         try:
-            parts, media = self._upload_parts(stream, first, target)
+            parts, media = self._upload_parts(stream, target)
             checksum = composite_checksum([part["ChecksumSHA256"] for part in parts])
             version = self._complete(target, parts, checksum, media.bytes)
         except AlreadyThereError:
@@ -133,16 +131,17 @@ class Archive:
         return StoredObject(key, version, media, checksum, PART_BYTES, retention)
 
     def _upload_parts(
-        self, stream: MediaStream, first: bytes, target: Mapping[str, Any]
+        self, stream: MediaStream, target: Mapping[str, Any]
     ) -> tuple[list["CompletedPartTypeDef"], MediaFacts]:
         parts: list[CompletedPartTypeDef] = []
-        part = first
-        while part:
+        while part := stream.read(PART_BYTES):
             digest, number = _sha256(part), len(parts) + 1
             with translated():
-                answer = self._s3.upload_part(PartNumber=number, Body=part, ChecksumSHA256=digest, **target)
+                answer = self._s3.upload_part(
+                    PartNumber=number, Body=cast(bytes, part), ChecksumSHA256=digest, **target
+                )
             parts.append({"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": digest})
-            part = stream.read(PART_BYTES)
+            part.clear()  # or its memory would be held while the next part is received
         return parts, stream.finish()
 
     def _complete(
@@ -293,7 +292,7 @@ class Archive:
             for page in pages.paginate(Bucket=self.bucket, Prefix=prefix, **self._owner):
                 yield from (item["Key"] for item in page.get("Contents", ()))
 
-    def _put(self, key: str, body: bytes, *, checksum: str, **options: Any) -> str | None:
+    def _put(self, key: str, body: bytes | bytearray, *, checksum: str, **options: Any) -> str | None:
         """Write one object unless its key is taken. Raises `AlreadyThereError` when it is."""
         if self._settings.ARCHIVE_VERIFY == "readback" and self.head(key) is not None:
             raise AlreadyThereError  # a store without checksums may not know If-None-Match either
@@ -301,7 +300,7 @@ class Archive:
             answer = self._s3.put_object(
                 Bucket=self.bucket,
                 Key=key,
-                Body=body,
+                Body=cast(bytes, body),  # any buffer will do, which its types don't say
                 ChecksumAlgorithm="SHA256",
                 ChecksumSHA256=checksum,
                 IfNoneMatch="*",
@@ -311,7 +310,7 @@ class Archive:
         return answer.get("VersionId")
 
 
-def _sha256(body: bytes) -> str:
+def _sha256(body: bytes | bytearray) -> str:
     return b64encode(hashlib.sha256(body).digest()).decode()
 
 

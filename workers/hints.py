@@ -35,6 +35,13 @@ class Hints:
         except RedisError:
             return 0
 
+    def is_due(self, chore: str, every_s: int) -> bool:
+        """Tell whether a chore that is harmless to repeat is due, and remember that it was done; yes without Redis."""
+        try:
+            return bool(self._redis.set(f"{KEY_PREFIX}chore:{chore}", "done", nx=True, ex=every_s))
+        except RedisError:
+            return True
+
     @contextmanager
     def lease(self, recording_sid: str) -> Iterator[bool]:
         """Hold a recording while it is worked on; yield False when somebody else holds it.

@@ -72,7 +72,7 @@ class MediaStream:
         """
         types = _AUDIO_TYPES[expected.extension] | _UNTYPED
         if answer.content_type not in types:
-            raise ContentError("not_audio", f"Twilio served {answer.content_type or 'an unnamed type'}")
+            raise ContentError("not_audio", f"Twilio served {answer.content_type}")
         self._answer = answer
         self._expected = expected
         self._earlier = earlier
@@ -80,28 +80,37 @@ class MediaStream:
         self._deadline = monotonic() + TOTAL_LIMIT_S
         self._sha256 = hashlib.sha256()
         self._bytes = 0
+        self._pending = bytearray()
         self._ended = False
         self._container: Container = (
             Ciphertext() if expected.encrypted else Mp3() if expected.extension == "mp3" else Wav()
         )
 
-    def read(self, size: int) -> bytes:
-        """Return the next `size` bytes, fewer only at the end.
+    def fill(self, size: int) -> int:
+        """Receive up to `size` bytes for the next `read`, and return how many there are: fewer only at the end.
 
-        Raises `TemporaryError` when the connection breaks, stalls or takes too long, and `ContentError` when the
-        bytes can't be the expected audio.
+        Raises like `read`.
         """
-        part = bytearray()
-        while len(part) < size and not self._ended:
-            block = self._receive(min(_BLOCK_BYTES, size - len(part)))
+        while len(self._pending) < size and not self._ended:
+            block = self._receive(min(_BLOCK_BYTES, size - len(self._pending)))
             if not block:
                 self._ended = True
                 break
             self._sha256.update(block)
             self._bytes += len(block)
             self._container.feed(block)
-            part += block
-        return bytes(part)
+            self._pending += block
+        return len(self._pending)
+
+    def read(self, size: int) -> bytearray:
+        """Return the next `size` bytes, fewer only at the end. The stream keeps no copy.
+
+        Raises `TemporaryError` when the connection breaks, stalls or takes too long, and `ContentError` when the
+        bytes can't be the expected audio.
+        """
+        self.fill(size)
+        part, self._pending = self._pending, bytearray()
+        return part
 
     def _receive(self, limit: int) -> bytes:
         if self._monotonic() > self._deadline:

@@ -19,6 +19,7 @@ from workers.hints import Hints
 from workers.twilio_api import TwilioApi
 
 MAX_QUEUE_DEPTH: Final = 1000
+_DAY_S: Final = 24 * 60 * 60
 _MESSAGE_LIFE_S: Final = 15 * 60.0  # a message that waited longer is dropped: a later sweep finds the recording again
 
 log = structlog.get_logger()
@@ -52,7 +53,18 @@ class Sweep:
                 except ArchiverError as error:
                     log.warning("sweep_failed", account_sid=account_sid, reason=error.reason, detail=error.detail)
             log.info("sweep_finished", enqueued=enqueued)
+            if self.hints.is_due("stale-uploads", _DAY_S):
+                self._abort_stale_uploads(now)
             return enqueued
+
+    def _abort_stale_uploads(self, now: datetime) -> None:
+        """Throw away what uploads of dead workers have left: their parts cost money and are visible to nobody."""
+        try:
+            aborted = self.archive.abort_stale_uploads(now - timedelta(seconds=_DAY_S))
+        except ArchiverError as error:
+            log.warning("stale_uploads_not_aborted", reason=error.reason, detail=error.detail)
+        else:
+            log.info("stale_uploads_aborted", count=aborted)
 
     def _sweep_account(self, account_sid: str, now: datetime, room: int) -> int:
         since = (now - self.settings.SWEEP_LOOKBACK).date()
