@@ -136,13 +136,20 @@ class TwilioSettings(BaseModel):
         return {account.account_sid: account.model_copy(update=override) for account in accounts}
 
 
-class WebSettings(TwilioSettings, CommonSettings):
-    """What the callback endpoint needs; it never touches S3."""
+class PublicSettings(BaseModel):
+    """Where Twilio reaches us."""
+
+    model_config = ConfigDict(frozen=True)
 
     PUBLIC_URL: Annotated[
         PublicUrl,
         Field(description="the https:// URL under which Twilio reaches this service, without /recording-status"),
     ]
+
+
+class WebSettings(PublicSettings, TwilioSettings, CommonSettings):
+    """What the callback endpoint needs; it never touches S3."""
+
     WEBHOOK_USERNAME: UserName | None = None
     WEBHOOK_PASSWORD: Secret | None = None
     PORT: Annotated[int, Field(ge=1, le=65535)] = 8000

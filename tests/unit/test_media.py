@@ -142,6 +142,15 @@ def test_blocks_and_parts_of_any_size_make_no_difference(
     assert facts.duration_seconds == round(frames / 8000, 3)
 
 
+def test_bytes_are_never_decoded() -> None:
+    """What is archived and hashed are the bytes on the wire, whatever encoding the answer claims."""
+    body = wav(8000)
+    response = urllib3.HTTPResponse(
+        body=Wire(body), headers={"Content-Encoding": "gzip"}, status=200, preload_content=False
+    )
+    assert receive(MediaAnswer("audio/x-wav", len(body), response))[0] == body
+
+
 def test_end_is_final() -> None:
     """After the end a stream stays empty."""
     stream = MediaStream(respond(wav()), expect())

@@ -1,0 +1,19 @@
+"""`archiver callback-url`: what to give Twilio as RecordingStatusCallback."""
+
+import click
+
+from app.settings import PublicSettings, load
+
+PATH = "/recording-status"
+
+
+@click.command("callback-url")
+@click.option("--plain", is_flag=True, help="Without the fragment that makes Twilio repeat unanswered callbacks.")
+def callback_url(plain: bool) -> None:
+    """Print the URL to give Twilio as RecordingStatusCallback.
+
+    The fragment #rc=5&rp=all makes Twilio repeat a callback that was not answered with success; it is neither sent
+    nor signed (https://www.twilio.com/docs/usage/webhooks/webhooks-connection-overrides).
+    """
+    settings = load(PublicSettings)
+    click.echo(f"{settings.PUBLIC_URL}{PATH}{'' if plain else '#rc=5&rp=all'}")
