@@ -89,6 +89,8 @@ def _public_url(value: str) -> str:
         raise ValueError("must be the https:// URL under which Twilio reaches this service")
     if parts.query:
         raise ValueError("must not have a query")
+    if parts.path.rstrip("/").endswith("/recording-status"):
+        raise ValueError("must not end in /recording-status, which is added to it")
     # As written, not lower-cased: Twilio signs the URL as it was given.
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
 
@@ -107,6 +109,8 @@ def _redis_url(value: SecretStr) -> SecretStr:
     parts = _split_url(value.get_secret_value())
     if parts.scheme not in ("redis", "rediss") or not parts.hostname or not re.fullmatch(r"/?[0-9]*", parts.path):
         raise ValueError("must be a redis:// or rediss:// URL, with a database number if any")
+    if parts.query:
+        raise ValueError("must not have a query; TLS is told by REDIS_TLS_VERIFY")
     return value
 
 

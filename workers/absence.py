@@ -45,4 +45,4 @@ def _error_code(recording: Recording | None, callback: Mapping[str, str] | None)
     if recording and recording.error_code:
         return recording.error_code
     given = (callback or {}).get("ErrorCode", "")
-    return int(given) or None if given.isdigit() else None
+    return int(given) or None if given.isascii() and given.isdigit() else None

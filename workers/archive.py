@@ -285,12 +285,15 @@ class Archive:
         except AlreadyThereError:
             return
 
-    def keys(self, prefix: str) -> Iterator[str]:
-        """Yield the keys under a prefix in order, one page of 1,000 at a time."""
+    def listing(self, prefix: str) -> Iterator[tuple[str, datetime]]:
+        """Yield the keys under a prefix in order, each with the time at which it was written (UTC).
+
+        Asks S3 for one page of 1,000 at a time.
+        """
         with translated():
             pages = self._s3.get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=self.bucket, Prefix=prefix, **self._owner):
-                yield from (item["Key"] for item in page.get("Contents", ()))
+                yield from ((item["Key"], item["LastModified"]) for item in page.get("Contents", ()))
 
     def _put(self, key: str, body: bytes | bytearray, *, checksum: str, **options: Any) -> str | None:
         """Write one object unless its key is taken. Raises `AlreadyThereError` when it is."""

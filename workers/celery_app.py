@@ -1,4 +1,4 @@
-"""The Celery instance, each setting with its reason (ENGINEERING: known ways to lose or double a message)."""
+"""The Celery instance, each setting with its reason."""
 
 from datetime import timedelta
 from typing import Any, Final

@@ -15,6 +15,7 @@ from app.settings import CommonSettings
 _SWEEP_LOCK_S: Final = 15 * 60
 LEASE_S: Final = 60.0  # a dead holder's lease ends by itself
 _RENEW_EVERY_S: Final = LEASE_S / 3
+_DOCUMENTED_S: Final = 7 * 24 * 60 * 60
 
 log = structlog.get_logger()
 
@@ -41,6 +42,21 @@ class Hints:
             return bool(self._redis.set(f"{KEY_PREFIX}chore:{chore}", "done", nx=True, ex=every_s))
         except RedisError:
             return True
+
+    def remember_documented(self, recording_sid: str) -> None:
+        """Remember for some days that a recording has its absence document, so that sweeps leave it alone."""
+        with suppress(RedisError):
+            self._redis.set(_documented(recording_sid), "absent", ex=_DOCUMENTED_S)
+
+    def documented(self, recording_sids: list[str]) -> set[str]:
+        """Return those that are remembered to have an absence document; none without Redis."""
+        if not recording_sids:
+            return set()
+        try:
+            known = self._redis.mget([_documented(sid) for sid in recording_sids])
+        except RedisError:
+            return set()
+        return {sid for sid, value in zip(recording_sids, known, strict=True) if value is not None}
 
     @contextmanager
     def lease(self, recording_sid: str) -> Iterator[bool]:
@@ -105,3 +121,7 @@ class Hints:
             if free:
                 with suppress(LockError, RedisError):  # it ends by itself
                     lock.release()
+
+
+def _documented(recording_sid: str) -> str:
+    return f"{KEY_PREFIX}absence:{recording_sid}"

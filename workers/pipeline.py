@@ -19,7 +19,7 @@ from workers.media import CONTENT_TYPES, Expected, LengthUnprovenError, MediaFac
 from workers.twilio_api import TwilioApi
 from workers.verification import VerifiedObject, read_receipt, verify, verify_receipt
 
-# Two channels first; on 400 one; on 400 as it is stored. Nothing but a 400 steps down (TWILIO.md section 1).
+# Two channels first; on 400 one; on 400 as it is stored. Nothing but a 400 steps down (https://www.twilio.com/docs/api/errors/16113).
 CHANNEL_LADDER: Final[tuple[int | None, ...]] = (2, 1, None)
 
 

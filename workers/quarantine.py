@@ -38,6 +38,8 @@ class Quarantine:
         raw = from_json(document, QUARANTINE_SCHEMA)
         try:
             parse_iso(raw["last_failed_at"])
+            if type(raw["attempts"]) is not int:
+                raise TypeError("attempts")
             return cls(**{name: raw[name] for name in cls.__dataclass_fields__} | {"failures": tuple(raw["failures"])})
         except (KeyError, TypeError) as error:
             raise ValueError("not a complete quarantine document") from error

@@ -105,6 +105,7 @@ class Work:
             raise NotReadyError("recording_not_ready", "Twilio has not finished the recording, or does not show it")
         if step is Step.RECORD_ABSENCE:
             record_absence(self.archive, filing, recording, callback, stored_externally=external)
+            self.hints.remember_documented(filing.recording_sid)
             log.info("absence_recorded")
         receipt = filed.receipt if filed else None
         if step is Step.ARCHIVE and recording is not None:

@@ -1,6 +1,6 @@
 """Keep transcriptions and add-on results before their recording is deleted: Twilio deletes or breaks them with it.
 
-Sources: https://www.twilio.com/docs/voice/api/recording-transcription and error 13618; TWILIO.md section 1.
+Sources: https://www.twilio.com/docs/voice/api/recording-transcription and https://www.twilio.com/docs/api/errors/13618.
 """
 
 from collections.abc import Mapping
