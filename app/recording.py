@@ -248,7 +248,15 @@ def _utc(raw: Mapping[str, Any], name: str) -> datetime | None:
     if not value:
         return None
     try:
-        moment = parsedate_to_datetime(str(value))
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except (ValueError, OverflowError) as error:
+        return utc(str(value))
+    except ValueError as error:
         raise MalformedError(name, "must be an RFC 2822 date") from error
+
+
+def utc(text: str) -> datetime:
+    """Read Twilio's dates (RFC 2822; without a zone they are UTC). Raises `ValueError`."""
+    try:
+        moment = parsedate_to_datetime(text)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("a date out of range") from error

@@ -19,7 +19,7 @@ import structlog
 import urllib3
 from requests.adapters import HTTPAdapter
 
-from app.recording import MalformedError, Recording, is_sid
+from app.recording import MalformedError, Recording, is_sid, utc
 from app.settings import TwilioAccount
 from workers.errors import (
     ConfigurationError,
@@ -29,6 +29,7 @@ from workers.errors import (
     TemporaryError,
     ThrottledError,
 )
+from workers.judgement import Source
 
 _CONNECT_TIMEOUT_S: Final = 5.0
 _READ_TIMEOUT_S: Final = 20.0  # also how long a media stream may stand still
@@ -51,6 +52,15 @@ class MediaAnswer:
     content_type: str
     content_length: int | None
     body: urllib3.BaseHTTPResponse
+
+
+@dataclass(frozen=True, slots=True)
+class ListedRecording:
+    """One recording of Twilio's list, as far as an audit looks at it."""
+
+    sid: str
+    day: date
+    source: Source
 
 
 class TwilioApi:
@@ -81,22 +91,13 @@ class TwilioApi:
         account_sid: str,
         created_from: date | None = None,
         created_to: date | None = None,
-        *,
-        include_soft_deleted: bool = False,
     ) -> Iterator[Recording]:
         """Yield the account's recordings, newest first, one page at a time.
 
         Both bounds are UTC days and inclusive. An item that is not as documented is left out and logged: it must not
         hide all that are older than it.
         """
-        # Twilio's bounds are moments; a day more on either side costs little, and what is outside is left out here.
-        query = {"PageSize": str(_PAGE_SIZE)}
-        if include_soft_deleted:
-            query["IncludeSoftDeleted"] = "true"
-        if created_from is not None:
-            query["DateCreated>"] = (created_from - timedelta(days=1)).isoformat()
-        if created_to is not None:
-            query["DateCreated<"] = (created_to + timedelta(days=2)).isoformat()
+        query = _list_query(created_from, created_to)
         for raw in self._all_items(account_sid, "Recordings.json", "recordings", query):
             try:
                 recording = Recording.parse(raw)
@@ -107,6 +108,31 @@ class TwilioApi:
                 created_to is None or recording.day <= created_to
             ):
                 yield recording
+
+    def listed(self, account_sid: str, created_from: date, created_to: date) -> Iterator["ListedRecording"]:
+        """Yield what the audit needs of every recording in the list, soft-deleted ones included, newest first.
+
+        Both bounds are UTC days and inclusive. Raises `ContentError` for an item that can't be filed: an audit must
+        not leave anything out.
+        """
+        query = _list_query(created_from, created_to) | {"IncludeSoftDeleted": "true"}
+        for raw in self._all_items(account_sid, "Recordings.json", "recordings", query):
+            try:
+                listed = ListedRecording(
+                    str(raw["sid"]), utc(raw["date_created"]).date(), self._source(account_sid, raw)
+                )
+            except (KeyError, ValueError) as error:
+                raise ContentError("resource_malformed", "an item of Twilio's list is not as documented") from error
+            if created_from <= listed.day <= created_to:
+                yield listed
+
+    def _source(self, account_sid: str, raw: Mapping[str, Any]) -> Source:
+        return Source(
+            status=str(raw["status"]),
+            error_code=int(raw["error_code"]) if raw.get("error_code") else None,
+            stored_externally=self._is_elsewhere(account_sid, raw.get("media_url")),
+            changed=utc(raw.get("date_updated") or raw["date_created"]),
+        )
 
     def subaccounts(self, account_sid: str) -> list[str]:
         """Return the SIDs of the active accounts that these credentials can see, the account itself included.
@@ -167,10 +193,13 @@ class TwilioApi:
 
     def is_stored_externally(self, recording: Recording) -> bool:
         """Tell whether Twilio wrote the media to storage of the account's own: `media_url` is at another host."""
-        if not recording.media_url:
+        return self._is_elsewhere(recording.account_sid, recording.media_url)
+
+    def _is_elsewhere(self, account_sid: str, media_url: str | None) -> bool:
+        if not media_url:
             return False
-        host = urlsplit(recording.media_url).hostname
-        ours = urlsplit(self._accounts[recording.account_sid].api_base_url).hostname
+        host = urlsplit(media_url).hostname
+        ours = urlsplit(self._accounts[account_sid].api_base_url).hostname
         return host != ours and not f".{host}".endswith(_MEDIA_HOSTS[:2])
 
     def delete(self, account_sid: str, recording_sid: str) -> int:
@@ -260,6 +289,16 @@ class TwilioApi:
     def _path(account_sid: str, path: str) -> str:
         """Return the path of something of an account; an empty `path` is the list of accounts itself."""
         return f"/2010-04-01/Accounts/{account_sid}/{path}" if path else "/2010-04-01/Accounts.json"
+
+
+def _list_query(created_from: date | None, created_to: date | None) -> dict[str, str]:
+    """Ask for a day more on either side: Twilio's bounds are moments, and what is outside is left out by the caller."""
+    query = {"PageSize": str(_PAGE_SIZE)}
+    if created_from is not None:
+        query["DateCreated>"] = (created_from - timedelta(days=1)).isoformat()
+    if created_to is not None:
+        query["DateCreated<"] = (created_to + timedelta(days=2)).isoformat()
+    return query
 
 
 def _anonymous(request: requests.PreparedRequest) -> requests.PreparedRequest:
