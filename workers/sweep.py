@@ -57,7 +57,7 @@ class Sweep:
             room, enqueued = MAX_QUEUE_DEPTH - self.hints.queue_depth(ARCHIVE_QUEUE), 0
             for account_sid in self.settings.accounts:
                 try:
-                    for recording in self._outstanding(account_sid, now, everything):
+                    for recording in self.outstanding(account_sid, now, everything):
                         if enqueued >= room:
                             log.warning("sweep_queue_full", account_sid=account_sid, depth=MAX_QUEUE_DEPTH)
                             break
@@ -76,7 +76,7 @@ class Sweep:
             ARCHIVE_TASK, expires_s=_MESSAGE_LIFE_S, account_sid=recording.account_sid, recording_sid=recording.sid
         )
 
-    def _outstanding(self, account_sid: str, now: datetime, everything: bool) -> Iterator[Recording]:
+    def outstanding(self, account_sid: str, now: datetime, everything: bool) -> Iterator[Recording]:
         """Yield what is not finished, newest first; one day's SIDs are in memory at a time."""
         delete_after = self.settings.TWILIO_DELETE
         since = None if everything else (now - self.settings.SWEEP_LOOKBACK).date()

@@ -158,7 +158,11 @@ class Work:
 
     def sweep(self, _message: Message) -> None:
         """Enqueue what is not finished."""
-        Sweep(self.settings, self.twilio, self.archive, self.publisher, self.hints).run()
+        self.new_sweep().run()
+
+    def new_sweep(self) -> Sweep:
+        """Return a sweep of the same two sides."""
+        return Sweep(self.settings, self.twilio, self.archive, self.publisher, self.hints)
 
     def _look(self, account_sid: str, recording_sid: str) -> Recording | None:
         try:
