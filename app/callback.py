@@ -1,16 +1,16 @@
 """The endpoint that Twilio calls: authenticate, parse, enqueue, acknowledge."""
 
 import hmac
-import json
+import re
 from datetime import UTC, datetime
 from time import perf_counter
 from typing import Final
-from urllib.parse import parse_qsl, urlsplit
 
 import structlog
-from flask import Blueprint, Request, Response, request
+from flask import Request, Response, request
 
 from app.metrics import CALLBACK_SECONDS, CALLBACKS, SIGNATURE_KEYS
+from app.pairs import MAX_BODY_BYTES, read_form, read_json
 from app.problems import problem
 from app.queue import Publisher, QueueUnavailableError
 from app.recording import Callback, MalformedError, is_sid
@@ -18,11 +18,11 @@ from app.settings import WebSettings
 from app.signature import Pairs, SignedRequest, body_sha256, signed_urls, verify
 
 PATH: Final = "/recording-status"
-MAX_BODY_BYTES: Final = 64 * 1024
 _METHODS: Final = ("GET", "POST")
 _FORM: Final = "application/x-www-form-urlencoded"
 _JSON: Final = "application/json"
 _RETRY_AFTER_S: Final = "10"
+_TOKEN: Final = re.compile(r"[0-9A-Za-z-]{1,64}")  # no signature covers it: nothing but a token gets through
 
 log = structlog.get_logger()
 
@@ -30,10 +30,11 @@ log = structlog.get_logger()
 class RefusedError(Exception):
     """A request that gets an error answer; `outcome` is its name in logs and metrics."""
 
-    def __init__(self, outcome: str, answer: Response) -> None:
+    def __init__(self, outcome: str, answer: Response, *, expected: bool = False) -> None:
         super().__init__(outcome)
         self.outcome = outcome
         self.answer = answer
+        self.expected = expected
 
 
 class CallbackEndpoint:
@@ -43,39 +44,27 @@ class CallbackEndpoint:
         self._settings = settings
         self._publisher = publisher
 
-    def blueprint(self) -> Blueprint:
-        """Route the endpoint under its own path and under that of PUBLIC_URL, which a proxy may have stripped."""
-        blueprint = Blueprint("callback", __name__)
-        for path in {PATH, urlsplit(self._settings.PUBLIC_URL).path + PATH}:
-            blueprint.add_url_rule(
-                path,
-                endpoint=path.strip("/").replace("/", "-").replace(".", "-"),
-                view_func=self.answer,
-                methods=[*_METHODS, "DELETE", "HEAD", "OPTIONS", "PATCH", "PUT", "TRACE"],
-                provide_automatic_options=False,
-                strict_slashes=False,
-            )
-        return blueprint
-
     def answer(self) -> Response:
-        """Answer one request, and log one line about it."""
+        """Answer one request, and log one line about it: a warning when it was refused."""
         started = perf_counter()
         sids: dict[str, str] = {}
+        write = log.info
         try:
             outcome = self._take(request, sids)
             answer = Response(status=204)
         except RefusedError as refusal:
             outcome, answer = refusal.outcome, refusal.answer
+            write = log.info if refusal.expected else log.warning
         seconds = perf_counter() - started
         CALLBACKS.labels(outcome).inc()
         CALLBACK_SECONDS.observe(seconds)
-        log.info("callback_answered", outcome=outcome, status=answer.status_code, ms=round(seconds * 1000, 1), **sids)
+        write("callback_answered", outcome=outcome, status=answer.status_code, ms=round(seconds * 1000, 1), **sids)
         return answer
 
     def _take(self, incoming: Request, sids: dict[str, str]) -> str:
         body = _read_body(incoming)
         self._authenticate_basic(incoming)
-        pairs = _pairs(incoming, body)
+        pairs = _read_pairs(incoming, body)
         self._authenticate_signature(incoming, body, pairs)
         callback = _parse(pairs, incoming)
         sids |= {"account_sid": callback.account_sid, "recording_sid": callback.recording_sid}
@@ -101,22 +90,25 @@ class CallbackEndpoint:
         right_password = hmac.compare_digest(given_password.encode(), password.get_secret_value().encode())
         if not (right_username and right_password):
             # Twilio calls without credentials first and repeats after this answer.
+            asked = "Authorization" not in incoming.headers
             raise RefusedError(
-                "credentials_wrong" if given else "credentials_asked",
+                "credentials_asked" if asked else "credentials_wrong",
                 problem(
                     401,
                     "give the credentials of WEBHOOK_USERNAME and WEBHOOK_PASSWORD",
                     headers={"WWW-Authenticate": 'Basic realm="Recording Archiver", charset="UTF-8"'},
                 ),
+                expected=asked,
             )
 
     def _authenticate_signature(self, incoming: Request, body: bytes, pairs: Pairs) -> None:
         is_json = incoming.method == "POST" and incoming.mimetype == _JSON
+        form = pairs if incoming.method == "POST" and not is_json else ()
         target = _raw_target(incoming)
         signed = SignedRequest(
             target=target,
             signature=incoming.headers.get("X-Twilio-Signature", ""),
-            form=pairs if incoming.method == "POST" and not is_json else (),
+            form=form,
             body_sha256=body_sha256(body) if is_json else None,
             settings=incoming.headers.get("X-Twilio-Webhooks-Signature-Settings", ""),
         )
@@ -135,6 +127,9 @@ class CallbackEndpoint:
                     field="X-Twilio-Signature",
                 ),
             )
+        if _is_ambiguous(form):
+            mend = "the signed fields can be read in more than one way; send them as Twilio names them"
+            raise RefusedError("signature_ambiguous", problem(403, mend, field="body"))
         place = list(self._settings.accounts).index(account_sid)
         SIGNATURE_KEYS.labels(str(place), "shared" if key < 0 else str(key)).inc()
 
@@ -144,62 +139,53 @@ def _read_body(incoming: Request) -> bytes:
     if incoming.method not in _METHODS:
         allow = {"Allow": ", ".join(_METHODS)}
         raise RefusedError("method_refused", problem(405, "use POST or GET", headers=allow))
-    if incoming.content_length is not None and incoming.content_length > MAX_BODY_BYTES:
-        raise RefusedError("body_too_large", _too_large())
-    body = incoming.stream.read(MAX_BODY_BYTES + 1)
+    too_large = RefusedError("body_too_large", problem(413, f"a callback has at most {MAX_BODY_BYTES} bytes"))
+    if (incoming.content_length or 0) > MAX_BODY_BYTES:
+        raise too_large
+    try:
+        body = incoming.stream.read(MAX_BODY_BYTES + 1)
+    except Exception:  # each server has its own for a body that ends early or whose chunks are broken
+        mend = "the body ends early or its chunks are broken"
+        raise RefusedError("body_broken", problem(400, mend, field="body")) from None
     if len(body) > MAX_BODY_BYTES:
-        raise RefusedError("body_too_large", _too_large())
+        raise too_large
     if incoming.method == "POST" and incoming.mimetype not in (_FORM, _JSON):
         raise RefusedError("content_type_refused", problem(415, f"use {_FORM} or {_JSON}", field="Content-Type"))
     return body
 
 
-def _too_large() -> Response:
-    return problem(413, f"a callback has at most {MAX_BODY_BYTES} bytes")
-
-
 def _raw_target(incoming: Request) -> str:
     """Return path and query as they came over the wire: WSGI's own fields are decoded."""
     raw = str(incoming.environ.get("RAW_URI") or incoming.environ.get("REQUEST_URI") or incoming.full_path)
-    return raw.encode("latin-1", "replace").decode("utf-8", "surrogateescape")
+    origin_form = re.sub(r"^https?://[^/?#]*", "", raw, flags=re.IGNORECASE)  # RFC 9112: proxies may send a whole URL
+    return origin_form.encode("latin-1", "replace").decode("utf-8", "surrogateescape")
 
 
-def _pairs(incoming: Request, body: bytes) -> Pairs:
-    """Decode name and value pairs; what is no pair at all counts as none, and then no signature fits."""
-    if incoming.method == "POST" and incoming.mimetype == _JSON:
-        return _json_pairs(body)
-    encoded = body if incoming.method == "POST" else incoming.query_string
-    return parse_qsl(encoded, keep_blank_values=True)
+def _read_pairs(incoming: Request, body: bytes) -> Pairs:
+    if incoming.method == "GET":
+        return read_form(incoming.query_string)
+    return read_json(body) if incoming.mimetype == _JSON else read_form(body)
 
 
-def _json_pairs(body: bytes) -> Pairs:
-    def as_text(value: object) -> str:
-        if value is None:
-            return ""
-        return value if isinstance(value, str) else json.dumps(value)
+def _is_ambiguous(form: Pairs) -> bool:
+    """Tell whether a signed form could have been signed as another recording's or with another status.
 
-    try:
-        read = json.loads(body, object_pairs_hook=lambda pairs: pairs)
-        if isinstance(read, list) and all(isinstance(item, tuple) for item in read):
-            return [(name.encode(), as_text(_plain(value)).encode()) for name, value in read]
-    except (ValueError, RecursionError):
-        pass
-    return []
-
-
-def _plain(value: object) -> object:
-    """Turn the pairs that a nested JSON object was read as back into an object."""
-    if isinstance(value, list):
-        if value and all(isinstance(item, tuple) for item in value):
-            return {name: _plain(inner) for name, inner in value}
-        return [_plain(item) for item in value]
-    return value
+    Names and values are signed without separators. A SID ends after 32 digits and a status before a capital letter,
+    so both are as signed where their names occur once and no name that could be a status's end follows.
+    (The account needs no such rule: it chooses the key.)
+    """
+    pairs = sorted(set(form))
+    signed = b"".join(name + value for name, value in pairs)
+    after_status = next((name for name, _ in pairs if name > b"RecordingStatus"), b"")
+    twice = signed.count(b"RecordingSid") > 1 or signed.count(b"RecordingStatus") > 1
+    return twice or re.match(rb"[a-z-]", after_status) is not None
 
 
 def _parse(pairs: Pairs, incoming: Request) -> Callback:
     try:
         text = [(name.decode("utf-8"), value.decode("utf-8")) for name, value in pairs]
-        return Callback.parse(text, datetime.now(UTC), incoming.headers.get("I-Twilio-Idempotency-Token"))
+        token = _TOKEN.fullmatch(incoming.headers.get("I-Twilio-Idempotency-Token", ""))
+        return Callback.parse(text, datetime.now(UTC), token[0] if token else None)
     except UnicodeDecodeError:
         raise RefusedError("malformed", problem(400, "must be UTF-8", field="body")) from None
     except MalformedError as error:

@@ -1,9 +1,13 @@
 """Wires the web process: settings in, Flask application out."""
 
-from typing import Final
+from typing import Any, Final
+from urllib.parse import unquote_to_bytes, urlsplit
 
+import structlog
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.routing import Rule
 
 from app.callback import PATH, CallbackEndpoint
 from app.health import health_blueprint
@@ -18,17 +22,29 @@ _MENDS: Final = {
     500: "a fault of this service; its log says more",
 }
 
+log = structlog.get_logger()
+
 
 def create_app(settings: WebSettings) -> Flask:
     """Build the application. Opens no connection: the queue is reached when the first callback comes."""
     app = Flask("recording-archiver", static_folder=None)
     app.url_map.merge_slashes = False  # would answer with a redirect, and Twilio would lose the fields
     publisher = Publisher(settings)
-    app.register_blueprint(CallbackEndpoint(settings, publisher).blueprint())
+    # For every method: the endpoint refuses, counts and logs those that are not Twilio's.
+    app.url_map.add(Rule(PATH, endpoint="callback", strict_slashes=False))
+    app.view_functions["callback"] = CallbackEndpoint(settings, publisher).answer
     app.register_blueprint(health_blueprint(publisher))
     app.register_blueprint(metrics_blueprint())
     app.register_error_handler(HTTPException, _as_problem)
+    app.log_exception = _log_fault  # type: ignore[method-assign]
+    if prefix := urlsplit(settings.PUBLIC_URL).path:  # which a proxy may have stripped or not
+        mount = unquote_to_bytes(prefix).decode("latin-1")  # as WSGI gives paths
+        app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {mount: app.wsgi_app})  # type: ignore[method-assign]
     return app
+
+
+def _log_fault(exc_info: Any) -> None:
+    log.error("request_failed", exc_info=exc_info)
 
 
 def _as_problem(error: HTTPException) -> Response:

@@ -5,6 +5,7 @@ Everything goes to standard error: standard output belongs to the data of the co
 
 import logging
 import sys
+import traceback
 from typing import Literal
 
 import structlog
@@ -21,7 +22,9 @@ def configure_logs(log_format: Literal["json", "console"], level: str) -> None:
     if log_format == "json":
         renderer = structlog.processors.JSONRenderer()
     else:
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), sort_keys=False)
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), sort_keys=False, exception_formatter=structlog.dev.plain_traceback
+        )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -34,7 +37,7 @@ def configure_logs(log_format: Literal["json", "console"], level: str) -> None:
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
+                structlog.processors.ExceptionRenderer(_where),
                 renderer,
             ],
         )
@@ -48,3 +51,14 @@ def configure_logs(log_format: Literal["json", "console"], level: str) -> None:
     for name in ("celery.worker.strategy", "celery.app.trace"):
         # Celery's own lines print arguments and exceptions of tasks; ours say the same without content.
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _where(exc_info: structlog.typing.ExcInfo) -> str:
+    """Format an exception and its causes without their messages, which may quote a number, a URL or a secret."""
+    error: BaseException | None = exc_info[1]
+    lines: list[str] = []
+    while error is not None:
+        name = f"{type(error).__module__}.{type(error).__qualname__}\n"
+        lines[:0] = [*traceback.format_tb(error.__traceback__), name]
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return "".join(lines)

@@ -37,7 +37,6 @@ PUBLISH_LIMIT_S: Final = 1.5
 _CONNECT_TIMEOUT_S: Final = 0.4
 _ANSWER_TIMEOUT_S: Final = 0.5
 _SLOTS: Final = 4
-_SLOT_WAIT_S: Final = 0.1
 _HINT_TIMEOUT_S: Final = 5.0
 
 
@@ -85,8 +84,9 @@ def _tls(settings: CommonSettings) -> dict[str, Any]:
 class Publisher:
     """Puts work on the queue, or says within `PUBLISH_LIMIT_S` that it could not. Thread-safe.
 
-    Connects when first used, so that it may be made before a fork. While Redis is away only `_SLOTS` attempts wait
-    for it at a time, and everybody else is told at once: an outage must not use up the threads that answer Twilio.
+    Connects when first used, so that it may be made before a fork. A burst waits for its turn; but while Redis is away
+    only `_SLOTS` attempts wait for it, and everybody else is told at once: an outage must not use up the threads that
+    answer Twilio.
     """
 
     def __init__(self, settings: CommonSettings) -> None:
@@ -106,6 +106,7 @@ class Publisher:
         config["task_publish_retry"] = False
         self._celery.conf.update(config)
         self._slots = BoundedSemaphore(_SLOTS)
+        self._failing = False  # how the last attempt ended; a hint, so no lock
         self._connected = local()  # `producer`: each thread keeps its connection
         # Threads of its own: no socket option bounds the time of a name look-up.
         self._threads = ThreadPoolExecutor(max_workers=_SLOTS, thread_name_prefix="publisher")
@@ -149,7 +150,7 @@ class Publisher:
 
     def _bounded(self, act: Callable[[Producer], object]) -> None:
         started = monotonic()
-        if not self._slots.acquire(timeout=_SLOT_WAIT_S):
+        if not self._slots.acquire(timeout=0 if self._failing else PUBLISH_LIMIT_S):
             raise QueueUnavailableError("the queue does not answer")
         try:
             attempt = self._threads.submit(self._in_slot, act)
@@ -164,6 +165,7 @@ class Publisher:
 
     def _in_slot(self, act: Callable[[Producer], object]) -> None:
         """Act with this thread's connection; one from before a Redis restart or failover is replaced once."""
+        failed = True
         try:
             if hasattr(self._connected, "producer"):
                 try:
@@ -171,6 +173,7 @@ class Publisher:
                 except Exception:
                     self._disconnect()
                 else:
+                    failed = False
                     return
             connection = self._celery.connection_for_write()
             self._connected.producer = self._celery.amqp.Producer(connection, auto_declare=False)
@@ -179,12 +182,17 @@ class Publisher:
             except Exception:
                 self._disconnect()
                 raise
+            failed = False
         finally:
+            self._failing = failed
             self._slots.release()
 
     def _disconnect(self) -> None:
         with suppress(Exception):  # what is being thrown away may be broken in any way
-            self._connected.producer.connection.release()
+            connection = self._connected.producer.connection
+            poller = connection.transport.cycle.poller
+            connection.release()
+            poller.close()  # kombu leaves this file descriptor to the garbage collector, which may come late
         del self._connected.producer
 
 

@@ -4,6 +4,7 @@ Layout and fields are the contract of the archive: fields are only ever added, k
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
@@ -21,8 +22,16 @@ ABSENCE_SCHEMA: Final = "recording-absence/1"
 QUARANTINE_SCHEMA: Final = "recording-quarantine/1"
 TRANSCRIPTIONS_SCHEMA: Final = "recording-transcriptions/1"
 PAUSE_SCHEMA: Final = "deletions-paused/1"
+HOLD_SCHEMA: Final = "recording-hold/1"
 
 DELETIONS_PAUSED: Final = "control/deletions-paused.json"
+HOLDS: Final = "control/holds/"
+
+_FILED: Final = re.compile(
+    r"[a-z]+/account=(?P<account>AC[0-9a-fA-F]{32})"
+    r"/(?:year=(?P<year>[0-9]{4})/month=(?P<month>[0-9]{2})/day=(?P<day>[0-9]{2})|day=undated)"
+    r"/(?P<recording>RE[0-9a-fA-F]{32})\.[a-z0-9.]+"
+)
 
 # https://www.twilio.com/docs/api/errors.
 ERROR_EXPLANATIONS: Final[Mapping[int, str]] = {
@@ -78,6 +87,18 @@ class Filing:
         """File a recording under its account and day."""
         return cls(prefix, recording.account_sid, recording.sid, recording.day)
 
+    @classmethod
+    def from_key(cls, prefix: str, key: str) -> Self | None:
+        """Read a key that `day_prefix` begins; None for any other one."""
+        match = _FILED.fullmatch(key.removeprefix(prefix)) if key.startswith(prefix) else None
+        if match is None:
+            return None
+        try:
+            day = date(int(match["year"]), int(match["month"]), int(match["day"])) if match["year"] else None
+        except ValueError:
+            return None
+        return cls(prefix, match["account"], match["recording"], day)
+
     def media(self, extension: str) -> str:
         """Return the key of the media object; `extension` is `wav` or `mp3`."""
         return self._key("recordings", extension)
@@ -112,16 +133,20 @@ class Filing:
         """Transcriptions and add-on results, as Twilio gave them."""
         return self._key("transcriptions", "json")
 
+    @property
+    def hold(self) -> str:
+        """Why the media was put under a legal hold, and why it was lifted."""
+        return f"{self.prefix}{HOLDS}account={self.account_sid}/{self.recording_sid}.json"
+
     def index(self, call_sid: str | None, conference_sid: str | None) -> list[str]:
         """Return the keys of the empty objects by which a recording is found by its SID, call or conference."""
         if self.day is None:
             return []
-        base, day = f"{self.prefix}index/account={self.account_sid}", self.day.isoformat()
-        keys = [f"{base}/recording={self.recording_sid}/{day}"]
-        if call_sid:
-            keys.append(f"{base}/call={call_sid}/{self.recording_sid}/{day}")
-        if conference_sid:
-            keys.append(f"{base}/conference={conference_sid}/{self.recording_sid}/{day}")
+        day = self.day.isoformat()
+        keys = [index_prefix(self.prefix, self.account_sid, "recording", self.recording_sid) + day]
+        for kind, sid in (("call", call_sid), ("conference", conference_sid)):
+            if sid:
+                keys.append(f"{index_prefix(self.prefix, self.account_sid, kind, sid)}{self.recording_sid}/{day}")
         return keys
 
     def _key(self, collection: str, extension: str) -> str:
@@ -132,6 +157,11 @@ def day_prefix(prefix: str, collection: str, account_sid: str, day: date | None)
     """Return the prefix that one day of one account has in a collection, so that a day is one listing."""
     filed = f"year={day:%Y}/month={day:%m}/day={day:%d}" if day else "day=undated"
     return f"{prefix}{collection}/account={account_sid}/{filed}/"
+
+
+def index_prefix(prefix: str, account_sid: str, kind: str, sid: str) -> str:
+    """Return the prefix of what the index says of a SID; `kind` is `recording`, `call` or `conference`."""
+    return f"{prefix}index/account={account_sid}/{kind}={sid}/"
 
 
 @dataclass(frozen=True, slots=True)

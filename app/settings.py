@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Container, Mapping
 from datetime import timedelta
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeVar
@@ -35,6 +36,7 @@ from app.setting_types import (
 )
 
 EXIT_CONFIGURATION: Final = 5
+_LOOKS_LIKE: Final = 0.85  # ARCHIVE_RETENTION is close enough to ARCHIVE_RETENTION_DAYS
 
 S = TypeVar("S", bound=BaseModel)
 
@@ -137,7 +139,7 @@ class TwilioSettings(BaseModel):
 
 
 class PublicSettings(BaseModel):
-    """Where Twilio reaches us."""
+    """Where Twilio reaches us, and what it must show there."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -145,13 +147,13 @@ class PublicSettings(BaseModel):
         PublicUrl,
         Field(description="the https:// URL under which Twilio reaches this service, without /recording-status"),
     ]
+    WEBHOOK_USERNAME: UserName | None = None
+    WEBHOOK_PASSWORD: Secret | None = None
 
 
 class WebSettings(PublicSettings, TwilioSettings, CommonSettings):
     """What the callback endpoint needs; it never touches S3."""
 
-    WEBHOOK_USERNAME: UserName | None = None
-    WEBHOOK_PASSWORD: Secret | None = None
     PORT: Annotated[int, Field(ge=1, le=65535)] = 8000
     WEB_CONCURRENCY: Annotated[int, Field(ge=1, le=64)] = 2
 
@@ -174,6 +176,16 @@ class WorkerSettings(TwilioSettings, CommonSettings):
     SWEEP_GRACE: Duration = timedelta(minutes=2)
     QUARANTINE_AFTER: Annotated[int, Field(ge=1, le=100)] = 5
     CELERY_CONCURRENCY: Annotated[int, Field(ge=1, le=256)] = 8
+
+
+class FetchSettings(WorkerSettings):
+    """What bringing recordings back needs."""
+
+    PRIVATE_KEY_PASSPHRASE: Secret | None = None
+
+
+class RecordSettings(PublicSettings, TwilioSettings):
+    """What recording a live call needs."""
 
 
 class BeatSettings(CommonSettings):
@@ -211,6 +223,15 @@ def load_or_exit(cls: type[S]) -> S:
         for mistake in error.mistakes:
             print(f"  {mistake}", file=sys.stderr)
         raise SystemExit(EXIT_CONFIGURATION) from None
+
+
+def misspelled(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the variables that are no settings but look like one, each with the setting that is perhaps meant."""
+    environ = os.environ if environ is None else environ
+    known = {name for cls in (WebSettings, WorkerSettings, FetchSettings, BeatSettings) for name in cls.model_fields}
+    known |= {f"{name}_FILE" for name in known}
+    alike = {name: get_close_matches(name, known, 1, _LOOKS_LIKE) for name in environ if name not in known}
+    return {name: meant[0] for name, meant in alike.items() if meant}
 
 
 def _read(name: str, environ: Mapping[str, str], mistakes: list[str]) -> str:

@@ -13,19 +13,24 @@ _settings = load_or_exit(WebSettings)
 
 bind = f"0.0.0.0:{_settings.PORT}"
 workers = _settings.WEB_CONCURRENCY
-# gthread reads requests without a thread of their own, so that slow clients don't take the threads that answer.
-worker_class = "gthread"
+# Its threads get requests that have arrived whole: no slow client takes one, however many there are.
+worker_class = "app.server.BufferingWorker"
 threads = 8
+worker_connections = 500  # each is a file descriptor, of which there are often 1024
 preload_app = True  # one copy of the code in memory, shared by the workers
 timeout = 30
 graceful_timeout = 20  # Heroku kills 30 s after SIGTERM
 keepalive = 75  # longer than the idle timeout of an ALB (60 s)
 control_socket_disable = True  # it fails on a read-only file system
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 (heartbeats must not wait for a disk)
+forwarded_allow_ips = ""  # no header says anything about scheme, host or path: PUBLIC_URL does
 accesslog = None  # the endpoint logs one line per callback, without query strings
 limit_request_line = 8190
 limit_request_fields = 64
 limit_request_field_size = 8190
+
+# A name server that doesn't answer holds a thread for 5 s or more by default: ask again after 1 s, and give up after 2.
+os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:2")
 
 # Every process writes its counters here; /metrics sums them up. Must be set before prometheus_client is imported.
 _metrics_dir = tempfile.mkdtemp(prefix="recording-archiver-metrics-", dir=worker_tmp_dir)

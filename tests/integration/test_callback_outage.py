@@ -1,0 +1,165 @@
+"""Redis away in every way: the endpoint says so in time, recovers by itself and leaks nothing."""
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from deploy.local.processes import wait_until
+from deploy.local.servers import RedisServer, S3Server
+from deploy.local.twilio import Account
+from tests.integration.callback_tools import Answer, Web, callback, fields_of, web_process, workers_of
+
+MAIN = Account(sid="AC" + "a1" * 16, auth_tokens=["token"])
+PER_SECOND = 50
+LIMIT_S = 2.0
+RECOVERY_S = 5.0
+
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/fd").exists(), reason="threads and descriptors are read from /proc"
+)
+
+
+@pytest.fixture(scope="module")
+def redis_of_its_own() -> Iterator[RedisServer]:
+    """Return a Redis server that may be broken."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def web(redis_of_its_own: RedisServer, s3_server: S3Server) -> Iterator[Web]:
+    """Return the endpoint as the Procfile starts it: two workers, with every thread that they will ever have."""
+    with web_process([MAIN], redis_of_its_own, s3_server) as web:
+        with frozen(redis_of_its_own):
+            call_steadily(web, 0.5, per_second=200)
+        wait_until(lambda: accepted(call_once(web)), timeout_s=RECOVERY_S, what="normal service")
+        yield web
+
+
+@contextmanager
+def stopped(server: RedisServer) -> Iterator[None]:
+    server.kill()
+    try:
+        yield
+    finally:
+        server.start()
+
+
+@contextmanager
+def frozen(server: RedisServer) -> Iterator[None]:
+    server.pause()
+    try:
+        yield
+    finally:
+        server.resume()
+
+
+@contextmanager
+def full(server: RedisServer) -> Iterator[None]:
+    with server.client() as client:
+        client.config_set("maxmemory", 1)
+        try:
+            yield
+        finally:
+            client.config_set("maxmemory", 0)
+
+
+@contextmanager
+def read_only(server: RedisServer) -> Iterator[None]:
+    """Make it a replica, as a failover does with the old primary."""
+    with server.client() as client:
+        client.replicaof("127.0.0.1", "1")
+        try:
+            yield
+        finally:
+            client.replicaof("NO", "ONE")
+
+
+@dataclass(frozen=True)
+class Timed:
+    answer: Answer | None
+    seconds: float
+
+
+def call_once(web: Web) -> Timed:
+    started = time.monotonic()
+    with web.wire() as wire:
+        answer = wire.send(callback(fields_of(MAIN.sid, f"RE{secrets.token_hex(16)}"), "token"))
+    return Timed(answer, time.monotonic() - started)
+
+
+def call_steadily(web: Web, seconds: float, per_second: int = PER_SECOND) -> list[Timed]:
+    """Send callbacks at a constant rate, however slow the answers are, each on a connection of its own."""
+    answers: list[Future[Timed]] = []
+
+    def call(answer: Future[Timed]) -> None:
+        try:
+            answer.set_result(call_once(web))
+        except OSError as error:
+            answer.set_exception(error)
+
+    for number in range(int(seconds * per_second)):
+        answer: Future[Timed] = Future()
+        answers.append(answer)
+        threading.Timer(number / per_second, call, [answer]).start()
+    return [answer.result(timeout=30) for answer in answers]
+
+
+def usage(web: Web) -> tuple[int, int]:
+    """Return how many threads and file descriptors gunicorn's workers have together."""
+    tasks, descriptors = 0, 0
+    for pid in workers_of(web.stack.web.pid):
+        tasks += len(list(Path(f"/proc/{pid}/task").iterdir()))
+        descriptors += len(list(Path(f"/proc/{pid}/fd").iterdir()))
+    return tasks, descriptors
+
+
+def connected_usage(web: Web) -> tuple[int, int]:
+    """Return the usage when every thread has its connection to Redis, and no client one to us."""
+    assert all(map(accepted, call_steadily(web, 0.25, per_second=400)))
+    counted = [usage(web)]
+
+    def unchanged() -> bool:
+        counted.append(usage(web))
+        return counted[-5:] == [counted[-1]] * 5
+
+    wait_until(unchanged, timeout_s=5, what="the end of all requests")
+    return counted[-1]
+
+
+@needs_proc
+@pytest.mark.parametrize("outage", [stopped, frozen, full, read_only])
+def test_an_outage_of_redis(
+    web: Web, redis_of_its_own: RedisServer, outage: Callable[[RedisServer], AbstractContextManager[None]]
+) -> None:
+    """Every callback is refused with Retry-After within 2 s, taken again within 5 s, and nothing has leaked."""
+    before = connected_usage(web)
+    with outage(redis_of_its_own):
+        refused = call_steadily(web, 1.5)
+    returned = time.monotonic()
+    wait_until(lambda: accepted(call_once(web)), timeout_s=RECOVERY_S, what="recovery")
+    assert time.monotonic() - returned < RECOVERY_S
+    assert [each.answer.status for each in refused if each.answer] == [503] * len(refused)
+    assert all(each.answer.headers["retry-after"] for each in refused if each.answer)
+    assert max(each.seconds for each in refused) < LIMIT_S
+    wait_until(lambda: connected_usage(web) == before, timeout_s=5, what="as many threads and descriptors as before")
+
+
+def accepted(timed: Timed) -> bool:
+    return timed.answer is not None and timed.answer.status == 204
+
+
+def test_a_name_that_leads_nowhere(redis_of_its_own: RedisServer, s3_server: S3Server) -> None:
+    """With a Redis host that can't be resolved, every callback is refused within 2 s, and health still answers."""
+    with web_process([MAIN], redis_of_its_own, s3_server, REDIS_URL="redis://no-such-host.invalid:6379/0") as web:
+        refused = call_steadily(web, 1)
+        assert web.get("/healthz").status == 200
+    assert {each.answer.status for each in refused if each.answer} == {503}
+    assert max(each.seconds for each in refused) < LIMIT_S

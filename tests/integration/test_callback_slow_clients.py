@@ -1,0 +1,178 @@
+"""Clients that are slow on purpose: nobody else waits for them, and they are sent away."""
+
+import contextlib
+import secrets
+import selectors
+import socket
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from app.server import ARRIVAL_LIMIT_S
+from deploy.local.processes import wait_until
+from deploy.local.servers import RedisServer, S3Server
+from deploy.local.twilio import Account
+from tests.integration.callback_tools import FORM, PATH, Web, callback, fields_of, request, web_process
+
+MAIN = Account(sid="AC" + "a1" * 16, auth_tokens=["token"])
+BODY = {"Content-Type": FORM, "Content-Length": "1000"}
+CHUNKS = {"Content-Type": FORM, "Transfer-Encoding": "chunked"}
+HEAD = request(PATH, headers=BODY)
+# How a slow client begins, and what it sends after that, a byte a second.
+KINDS: dict[str, tuple[bytes, bytes]] = {
+    "says nothing": (b"", b""),
+    "slow request line": (b"P", b"OST /recording-status HTTP/1.1\r\n"),
+    "slow headers": (HEAD[:40], HEAD[40:]),
+    "slow body": (HEAD, b"A" * 1000),
+    "slow chunks": (request(PATH, headers=CHUNKS) + b"1\r\nA\r\n", b"1\r\nA\r\n" * 100),
+    "slow size of a chunk": (request(PATH, headers=CHUNKS), b"0" * 1000),
+    "body too large": (request(PATH, headers=BODY | {"Content-Length": "1000000"}), b"A" * 1000),
+    "doesn't close": (request("/healthz", method="GET", headers={"Connection": "close"}), b""),
+    "doesn't close after an error": (b"nonsense\r\n\r\n", b"A" * 1000),
+}
+OF_EACH_KIND = 10
+DELAY_S = 0.1
+
+
+@pytest.fixture(scope="module")
+def web(redis_server: RedisServer, s3_server: S3Server, databases: Iterator[int]) -> Iterator[Web]:
+    """Return the endpoint as the Procfile starts it: two workers."""
+    with web_process([MAIN], redis_server, s3_server, database=next(databases)) as web:
+        yield web
+
+
+class SlowClients:
+    """Connections that send a byte a second, until the server closes them; use it in a `with` statement."""
+
+    def __init__(self, web: Web) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._left: dict[socket.socket, Iterator[bytes]] = {}
+        self.started = time.monotonic()
+        for first, then in KINDS.values():
+            for _ in range(OF_EACH_KIND):
+                client = socket.create_connection(("127.0.0.1", web.stack.port), timeout=5)
+                client.sendall(first)
+                client.setblocking(False)
+                self._left[client] = iter(then[place : place + 1] for place in range(len(then)))
+                self._selector.register(client, selectors.EVENT_READ)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._trickle)
+
+    def __enter__(self) -> "SlowClients":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._thread.join()
+        for client in self._left:
+            client.close()
+
+    @property
+    def connected(self) -> int:
+        """How many connections the server has not closed."""
+        return len(self._left)
+
+    def _trickle(self) -> None:
+        while not self._stopping.wait(1.0):
+            for client, rest in list(self._left.items()):
+                with contextlib.suppress(OSError):
+                    client.send(next(rest, b""))
+            self._forget_closed()
+
+    def _forget_closed(self) -> None:
+        """Forget what the server has closed altogether; a half-closed connection still counts."""
+        for key, _ in self._selector.select(timeout=0):
+            client = key.fileobj
+            assert isinstance(client, socket.socket)
+            if _is_gone(client):
+                self._selector.unregister(client)
+                self._left.pop(client, None)
+                client.close()
+
+
+def _is_gone(client: socket.socket) -> bool:
+    try:
+        while client.recv(65536):
+            pass
+        client.send(b"A")  # after a half-close this arrives; after a close it is answered with a reset
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def seconds_of_a_callback(web: Web) -> float:
+    started = time.monotonic()
+    with web.wire() as wire:
+        answer = wire.send(callback(fields_of(MAIN.sid, f"RE{secrets.token_hex(16)}"), "token"))
+    assert answer is not None
+    assert answer.status == 204
+    return time.monotonic() - started
+
+
+def test_slow_clients_delay_nobody(web: Web) -> None:
+    """With ten slow clients of each kind, callbacks take no 100 ms longer; after the limit no slow client is left."""
+    for _ in range(40):  # until every thread has its connection to Redis
+        seconds_of_a_callback(web)
+    usual = statistics.median(seconds_of_a_callback(web) for _ in range(30))
+    with SlowClients(web) as slow:
+        while time.monotonic() - slow.started < ARRIVAL_LIMIT_S / 2:
+            taken = [seconds_of_a_callback(web) for _ in range(20)]
+            assert statistics.quantiles(taken, n=20)[-1] - usual < DELAY_S
+        assert slow.connected == OF_EACH_KIND * len(KINDS)
+        wait_until(lambda: slow.connected == 0, timeout_s=ARRIVAL_LIMIT_S + 5, what="the end of all slow clients")
+    assert seconds_of_a_callback(web) - usual < DELAY_S
+
+
+def test_idle_connections_delay_nobody(web: Web) -> None:
+    """Connections that are kept alive and used now and then take no thread from others."""
+    with contextlib.ExitStack() as stack:
+        idle = [stack.enter_context(web.wire()) for _ in range(50)]
+        for wire in idle:
+            answer = wire.send(request("/healthz", method="GET"))
+            assert answer is not None
+            assert answer.headers["connection"] == "keep-alive"
+        taken = [seconds_of_a_callback(web) for _ in range(20)]
+        assert statistics.quantiles(taken, n=20)[-1] < DELAY_S
+        for wire in idle:
+            answer = wire.send(request("/healthz", method="GET"))
+            assert answer is not None
+            assert answer.status == 200
+
+
+def test_who_never_reads_is_sent_away(web: Web) -> None:
+    """Clients that ask and ask and never read an answer lose their connection, and delay nobody for long."""
+    asked = request("/metrics", method="GET") * 2000
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(_deaf_client(web)) for _ in range(20)]
+
+        def all_gone() -> bool:
+            clients[:] = [client for client in clients if _takes_more(client, asked)]
+            return not clients
+
+        wait_until(all_gone, timeout_s=ARRIVAL_LIMIT_S + 10, what="the end of all clients that never read")
+    assert web.get("/healthz").status == 200
+
+
+@contextlib.contextmanager
+def _deaf_client(web: Web) -> Iterator[socket.socket]:
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", web.stack.port))
+        client.setblocking(False)
+        yield client
+
+
+def _takes_more(client: socket.socket, data: bytes) -> bool:
+    try:
+        client.send(data)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return True
