@@ -18,6 +18,13 @@ from app.settings import SettingsError
 COMMANDS: Final[Mapping[str, str]] = {
     "archive": "workers.commands.archiving:archive",
     "callback-url": "workers.commands.callback_url:callback_url",
+    "check": "workers.commands.check:check",
+    "deletions": "workers.commands.deletions:deletions",
+    "fetch": "workers.commands.fetch:fetch",
+    "hold": "workers.commands.hold:hold",
+    "quarantine": "workers.commands.quarantine:quarantine",
+    "record": "workers.commands.record:record",
+    "show": "workers.commands.show:show",
     "sweep": "workers.commands.archiving:sweep",
 }
 

@@ -15,5 +15,10 @@ def callback_url(plain: bool) -> None:
     The fragment #rc=5&rp=all makes Twilio repeat a callback that was not answered with success; it is neither sent
     nor signed (https://www.twilio.com/docs/usage/webhooks/webhooks-connection-overrides).
     """
-    settings = load(PublicSettings)
-    click.echo(f"{settings.PUBLIC_URL}{PATH}{'' if plain else '#rc=5&rp=all'}")
+    url = callback_of(load(PublicSettings))
+    click.echo(url.partition("#")[0] if plain else url)
+
+
+def callback_of(settings: PublicSettings) -> str:
+    """Return the URL under which Twilio reaches the callback endpoint, without credentials."""
+    return f"{settings.PUBLIC_URL}{PATH}#rc=5&rp=all"
