@@ -9,6 +9,7 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.
 import hashlib
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -19,11 +20,13 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from app.settings import WorkerSettings
+from workers import s3_listing
 from workers.errors import TemporaryError
 from workers.media import MediaFacts, MediaStream
 from workers.s3_errors import TAKEN, AlreadyThereError, translated
 
 if TYPE_CHECKING:
+    from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
@@ -58,7 +61,7 @@ class Document:
 class Archive:
     """The bucket. Thread-safe; connects when first used."""
 
-    def __init__(self, settings: WorkerSettings) -> None:
+    def __init__(self, settings: WorkerSettings, *, read_timeout_s: float = 20.0, attempts: int = 3) -> None:
         self._settings = settings
         self.bucket = settings.ARCHIVE_BUCKET
         self.prefix = settings.ARCHIVE_PREFIX
@@ -69,12 +72,23 @@ class Archive:
                 "s3",
                 config=Config(
                     connect_timeout=5,
-                    read_timeout=20,
-                    retries={"mode": "standard", "total_max_attempts": 3},
+                    read_timeout=read_timeout_s,
+                    retries={"mode": "standard", "total_max_attempts": attempts},
                     max_pool_connections=2 * settings.CELERY_CONCURRENCY,
                     tcp_keepalive=True,
                 ),
             )
+        self._s3.meta.events.register(s3_listing.EVENT, s3_listing.take_entries)
+
+    @property
+    def client(self) -> "S3Client":
+        """The client itself, for `archiver check`: it asks what archiving never asks."""
+        return self._s3
+
+    @property
+    def write_options(self) -> dict[str, Any]:
+        """What the settings ask of every write."""
+        return self._encryption()
 
     # Media
 
@@ -169,11 +183,21 @@ class Archive:
     def digest(self, key: str, version_id: str | None) -> str:
         """Re-read an object and return the lower-case hex SHA-256 of its bytes."""
         digest = hashlib.sha256()
-        with translated():
-            body = self._s3.get_object(Bucket=self.bucket, Key=key, **_version(version_id), **self._owner)["Body"]
+        with self.open(key, version_id) as body:
             for block in body.iter_chunks(1024 * 1024):
                 digest.update(block)
         return digest.hexdigest()
+
+    @contextmanager
+    def open(self, key: str, version_id: str | None) -> Iterator["StreamingBody"]:
+        """Open an object's bytes; what goes wrong while they are read is raised as our errors, too.
+
+        Raises `NotRestoredError` for an object in an archive tier.
+        """
+        with translated():
+            answer = self._s3.get_object(Bucket=self.bucket, Key=key, **_version(version_id), **self._owner)
+            with closing(answer["Body"]) as body:
+                yield body
 
     def head(self, key: str, version_id: str | None = None) -> Mapping[str, Any] | None:
         """Return S3's own description of an object, checksum included; None when there is none."""
@@ -267,6 +291,25 @@ class Archive:
         with translated(missing_ok=True):
             self._s3.delete_object(Bucket=self.bucket, Key=key, **self._owner)
 
+    def has_object_lock(self) -> bool:
+        """Tell whether the bucket has Object Lock, without which there are no legal holds."""
+        with translated(missing_ok=True):
+            answer = self._s3.get_object_lock_configuration(Bucket=self.bucket, **self._owner)
+            return answer.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") == "Enabled"
+        return False
+
+    def set_legal_hold(self, key: str, version_id: str | None, *, on: bool) -> None:
+        """Put a version of an object under a legal hold, or lift it; harmless to repeat."""
+        with translated():
+            self._s3.put_object_legal_hold(
+                Bucket=self.bucket,
+                Key=key,
+                LegalHold={"Status": "ON" if on else "OFF"},
+                ChecksumAlgorithm="SHA256",
+                **_version(version_id),
+                **self._owner,
+            )
+
     def abort_stale_uploads(self, before: datetime) -> int:
         """Throw away the parts of our uploads that began before a moment and never ended; return how many."""
         stale = []
@@ -291,9 +334,9 @@ class Archive:
         Asks S3 for one page of 1,000 at a time.
         """
         with translated():
-            pages = self._s3.get_paginator("list_objects_v2")
+            pages = self._s3.get_paginator(s3_listing.PAGINATOR)
             for page in pages.paginate(Bucket=self.bucket, Prefix=prefix, **self._owner):
-                yield from ((item["Key"], item["LastModified"]) for item in page.get("Contents", ()))
+                yield from s3_listing.entries(page)
 
     def _put(self, key: str, body: bytes | bytearray, *, checksum: str, **options: Any) -> str | None:
         """Write one object unless its key is taken. Raises `AlreadyThereError` when it is."""

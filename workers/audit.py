@@ -1,6 +1,6 @@
 """Compare Twilio's list, with what is soft-deleted, with what is in S3: every recording ends in exactly one state.
 
-One day of one account at a time, newest first: a page of Twilio's list, a page of each S3 listing and the SIDs of a day
+One day of one account at a time, newest first: a page of Twilio's list, a page of an S3 listing and the SIDs of a day
 are all that is in memory.
 """
 
@@ -9,50 +9,77 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from typing import Final
 
 import structlog
 
-from app.queue import ARCHIVE_TASK, Publisher, QueueUnavailableError
-from app.receipt import Filing, day_prefix, parse_iso
+from app.queue import ARCHIVE_QUEUE, ARCHIVE_TASK, Publisher, QueueUnavailableError
+from app.receipt import DELETIONS_PAUSED, Filing, parse_iso
+from app.recording import is_sid
 from app.settings import WorkerSettings
 from workers.archive import Archive
-from workers.errors import ContentError
-from workers.judgement import Ledger, State, judge
+from workers.errors import ArchiverError, ContentError, NotRestoredError
+from workers.hints import Hints
+from workers.holds import holds
+from workers.judgement import WITHOUT_AUDIO, Ledger, Rules, Source, State, Verdict, judge
+from workers.ledgers import read_day, read_undated
+from workers.sweep import MAX_QUEUE_DEPTH
 from workers.twilio_api import ListedRecording, TwilioApi
 from workers.verification import read_receipt, verify_receipt
+
+_MESSAGE_LIFE_S: Final = 15 * 60.0  # a message that waited longer is dropped: a sweep or audit finds it again
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The state of one recording, and why where it is not as it should be. `read`: its bytes were read again."""
+    """The state of one recording and why. `read`: its bytes were read again and are those of the receipt.
+
+    `day` is None for a recording that is only known from a document filed without a day.
+    """
 
     account_sid: str
     recording_sid: str
-    day: date
-    state: State
-    why: str
+    day: date | None
+    verdict: Verdict
     read: bool = False
 
 
 @dataclass(slots=True)
 class DayAudit:
-    """One day of one account. `archived` counts media in the bucket, `proven` those with a receipt."""
+    """One day of one account.
+
+    `expected` recordings should have audio in the archive, `archived` have media there, `verified` a receipt too;
+    `gone` from Twilio are those of them that it no longer has, `read` were read and hashed again. With `unread`, this
+    day of the account and those before it could not be read, and why.
+    """
 
     account_sid: str
-    day: date
+    day: date | None
     findings: list[Finding] = field(default_factory=list)
     expected: int = 0
     archived: int = 0
-    proven: int = 0
+    verified: int = 0
     gone: int = 0
     read: int = 0
+    foreign: int = 0
+    unread: ArchiverError | None = None
 
     @property
     def states(self) -> Counter[State]:
         """How many recordings are in each state."""
-        return Counter(finding.state for finding in self.findings)
+        return Counter(finding.verdict.state for finding in self.findings)
+
+    def add(self, finding: Finding, source: Source | None, ledger: Ledger) -> None:
+        """Count one recording."""
+        self.findings.append(finding)
+        expected = finding.verdict.state not in WITHOUT_AUDIO
+        self.expected += expected
+        self.archived += ledger.media > 0
+        self.verified += ledger.media > 0 and ledger.receipt is not None
+        self.gone += expected and (source is None or source.status == "deleted")
+        self.read += finding.read
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,21 +91,47 @@ class Audit:
     archive: Archive
     read_share: float = 0.0
 
-    def run(self, since: date, until: date) -> Iterator[DayAudit]:
+    def run(self, since: date, until: date, account_sids: list[str] | None = None) -> Iterator[DayAudit]:
         """Yield every day of every account from `until` back to `since` (UTC days, inclusive).
 
-        Raises `ArchiverError` when a side can't be read: an audit that saw only a part must not look complete.
+        What is filed without a day comes last. An account that can't be read ends with a day that says so, and does
+        not keep the others from being audited.
         """
-        now = datetime.now(UTC)
-        for account_sid in self.settings.accounts:
-            for day, listed in self._days(account_sid, since, until):
-                yield self._audit_day(account_sid, day, listed, now)
+        for account_sid in account_sids or self.settings.accounts:
+            day: date | None = until
+            try:
+                for audited in self._account(account_sid, since, until):
+                    yield audited
+                    day = audited.day - timedelta(days=1) if audited.day else None
+            except ArchiverError as error:
+                log.warning("account_not_audited", account_sid=account_sid, reason=error.reason, detail=error.detail)
+                yield DayAudit(account_sid, day, unread=error)
+
+    def _account(self, account_sid: str, since: date, until: date) -> Iterator[DayAudit]:
+        paused = self.archive.head(self.archive.prefix + DELETIONS_PAUSED) is not None
+        rules = Rules(datetime.now(UTC), self.settings.SWEEP_GRACE, self.settings.TWILIO_DELETE, paused)
+        held = {hold.recording_sid for hold in holds(self.archive) if hold.placed}
+        undated = read_undated(self.archive, account_sid)
+        for day, listed in self._days(account_sid, since, until):
+            sources = {recording.sid: recording.source for recording in listed}
+            ledgers, foreign = read_day(self.archive, account_sid, day)
+            for sid in held & ledgers.keys():
+                ledgers[sid].held = True
+            for sid in undated.keys() & (sources.keys() | ledgers.keys()):
+                # A failure before the day was known; an absence that Twilio did not know then says nothing any more.
+                ledger = ledgers.setdefault(sid, Ledger())
+                ledger.quarantine |= undated.pop(sid).quarantine and ledger.receipt is None
+            yield self._judge_all(account_sid, day, sources, ledgers, rules, foreign)
+        if undated := _written_between(undated, since, until):
+            yield self._judge_all(account_sid, None, {}, undated, rules)
 
     def _days(self, account_sid: str, since: date, until: date) -> Iterator[tuple[date, list[ListedRecording]]]:
         """Yield each day with what Twilio lists of it; also days of which it lists nothing any more."""
         day: date = until
         of_day: list[ListedRecording] = []
         for recording in self.twilio.listed(account_sid, since, until):
+            if recording.day > day:
+                raise ContentError("list_out_of_order", "Twilio's list is not newest first")
             while recording.day < day:
                 yield day, of_day
                 day, of_day = day - timedelta(days=1), []
@@ -87,61 +140,39 @@ class Audit:
             yield day, of_day
             day, of_day = day - timedelta(days=1), []
 
-    def _audit_day(self, account_sid: str, day: date, listed: list[ListedRecording], now: datetime) -> DayAudit:
-        ledgers = self._ledgers(account_sid, day)
-        sources = {recording.sid: recording.source for recording in listed}
-        audited = DayAudit(account_sid, day)
-        grace = max(self.settings.SWEEP_GRACE, timedelta(minutes=15))
-        for sid in sources.keys() | ledgers.keys():
-            ledger, source = ledgers.get(sid) or Ledger(), sources.get(sid)
-            if ledger.receipt is not None and not ledger.media:
-                ledger.retention_over = self._retention_is_over(account_sid, sid, day, now)
-            state, why = judge(source, ledger, now, grace)
-            read = False
-            if ledger.receipt is not None and ledger.media and self._is_sampled(sid, now):
-                read, fault = True, self._read_again(account_sid, sid, day)
-                state, why = (State.MISMATCH, fault) if fault else (state, why)
-            audited.findings.append(Finding(account_sid, sid, day, state, why, read))
-            audited.expected += state not in (State.NO_AUDIO, State.FAILED_AT_SOURCE, State.EXTERNALLY_STORED)
-            audited.archived += ledger.media
-            audited.proven += ledger.receipt is not None
-            audited.gone += ledger.deletion
-            audited.read += read
-        audited.findings.sort(key=lambda finding: finding.recording_sid)
+    def _judge_all(
+        self,
+        account_sid: str,
+        day: date | None,
+        sources: dict[str, Source],
+        ledgers: dict[str, Ledger],
+        rules: Rules,
+        foreign: int = 0,
+    ) -> DayAudit:
+        audited = DayAudit(account_sid, day, foreign=foreign)
+        nothing = Ledger()
+        for sid in sorted(sources.keys() | ledgers.keys()):
+            ledger, source = ledgers.get(sid, nothing), sources.get(sid)
+            if ledger.receipt and not ledger.media:
+                ledger.retention_over = self._retention_is_over(account_sid, sid, day, rules.began)
+            verdict, read = judge(source, ledger, rules), False
+            if ledger.receipt and ledger.media and self._is_sampled(sid, rules.began):
+                read, fault = self._read_again(account_sid, sid, day)
+                verdict = Verdict(State.MISMATCH, fault, wrong=True) if fault else verdict
+            audited.add(Finding(account_sid, sid, day, verdict, read), source, ledger)
         return audited
 
-    def _ledgers(self, account_sid: str, day: date) -> dict[str, Ledger]:
-        """Read the day's listings of S3: five prefixes, 1,000 keys a request."""
-        ledgers: dict[str, Ledger] = {}
-        for collection in ("recordings", "receipts", "deletions", "absences", "quarantine"):
-            prefix = day_prefix(self.settings.ARCHIVE_PREFIX, collection, account_sid, day)
-            for key, written in self.archive.listing(prefix):
-                sid, _, rest = key[len(prefix) :].partition(".")
-                ledger = ledgers.get(sid)
-                if ledger is None:
-                    ledger = ledgers[sid] = Ledger()
-                if collection == "recordings":
-                    ledger.media = True
-                elif collection == "receipts":
-                    ledger.receipt = written
-                elif collection == "deletions":
-                    ledger.request, ledger.deletion = (
-                        ledger.request or rest != "json",
-                        ledger.deletion or rest == "json",
-                    )
-                elif collection == "absences":
-                    ledger.absence = True
-                else:
-                    ledger.quarantine = True
-        return ledgers
-
-    def _retention_is_over(self, account_sid: str, sid: str, day: date, now: datetime) -> bool:
+    def _retention_is_over(self, account_sid: str, sid: str, day: date | None, now: datetime) -> bool:
         try:
-            filed = read_receipt(self.archive, Filing(self.settings.ARCHIVE_PREFIX, account_sid, sid, day))
+            filed = read_receipt(self.archive, Filing(self.archive.prefix, account_sid, sid, day))
         except ContentError:
             return False
-        until = filed.receipt.storage.retain_until if filed else None
-        return until is not None and parse_iso(until) <= now
+        if filed is None:
+            return False
+        storage = filed.receipt.storage
+        if storage.retain_until is None:
+            return storage.retention == "already past"
+        return parse_iso(storage.retain_until) <= now
 
     def _is_sampled(self, sid: str, now: datetime) -> bool:
         """Choose by SID and date: every day another share, and after 1 / `read_share` days all have been read."""
@@ -151,41 +182,55 @@ class Audit:
         start = (now.date().toordinal() * self.read_share) % 1
         return (place - start) % 1 < self.read_share
 
-    def _read_again(self, account_sid: str, sid: str, day: date) -> str:
-        """Read the media again and compare it with its receipt; return what is wrong, or an empty string."""
-        filing = Filing(self.settings.ARCHIVE_PREFIX, account_sid, sid, day)
+    def _read_again(self, account_sid: str, sid: str, day: date | None) -> tuple[bool, str]:
+        """Compare the media's bytes with its receipt; return whether they were read, and what is wrong if anything."""
         try:
-            filed = read_receipt(self.archive, filing)
+            filed = read_receipt(self.archive, Filing(self.archive.prefix, account_sid, sid, day))
             if filed is None:
-                return "its receipt vanished during the audit"
+                return False, "its receipt vanished during the audit"
             verify_receipt(self.archive, filed)
-            if (
-                self.archive.digest(filed.receipt.media.key, filed.receipt.media.version_id)
-                != filed.receipt.media.sha256
-            ):
-                return "the bytes in the bucket are not those of the receipt"
+            media = filed.receipt.media
+            if self.archive.digest(media.key, media.version_id) != media.sha256:
+                return True, "the bytes in the bucket are not those of the receipt"
+        except NotRestoredError:
+            return False, ""  # S3's own description agrees, and an archive tier is not read before it is restored
         except ContentError as error:
-            return error.detail or error.reason
-        return ""
+            return False, error.detail or error.reason
+        return True, ""
 
 
-def enqueue_missing(audited: DayAudit, publisher: Publisher) -> int:
-    """Enqueue what an audit found missing or unfinished, as a sweep would; return how many."""
-    enqueued = 0
-    for finding in audited.findings:
-        if finding.state is not State.MISSING:
-            continue
-        try:
-            publisher.publish(ARCHIVE_TASK, account_sid=finding.account_sid, recording_sid=finding.recording_sid)
-        except QueueUnavailableError as error:
-            log.warning("missing_not_enqueued", detail=str(error))
-            break
-        enqueued += 1
-    return enqueued
+def _written_between(undated: dict[str, Ledger], since: date, until: date) -> dict[str, Ledger]:
+    return {
+        sid: ledger
+        for sid, ledger in undated.items()
+        if ledger.touched is not None and since <= ledger.touched.date() <= until and is_sid(sid, "RE")
+    }
 
 
-def alert_lost(audited: DayAudit) -> None:
-    """Call for a person for every recording that was deleted at Twilio and never archived."""
-    for finding in audited.findings:
-        if finding.state is State.LOST:
-            log.error("recording_lost", account_sid=finding.account_sid, recording_sid=finding.recording_sid)
+class Enqueuer:
+    """Enqueues what an audit found unfinished as a sweep would: up to a fixed queue depth, with expiring messages."""
+
+    def __init__(self, publisher: Publisher, hints: Hints) -> None:
+        self._publisher = publisher
+        self._room = MAX_QUEUE_DEPTH - hints.queue_depth(ARCHIVE_QUEUE)
+        self.enqueued = 0
+
+    def enqueue(self, audited: DayAudit) -> None:
+        """Enqueue a day's unfinished recordings; what the queue does not take is left to the sweep."""
+        for finding in audited.findings:
+            if not finding.verdict.unfinished:
+                continue
+            if self.enqueued >= self._room:
+                return
+            try:
+                self._publisher.publish(
+                    ARCHIVE_TASK,
+                    expires_s=_MESSAGE_LIFE_S,
+                    account_sid=finding.account_sid,
+                    recording_sid=finding.recording_sid,
+                )
+            except QueueUnavailableError as error:
+                log.warning("unfinished_not_enqueued", detail=str(error))
+                self._room = 0
+                return
+            self.enqueued += 1

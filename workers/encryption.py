@@ -5,11 +5,8 @@ public key. Its media is AES-256-GCM with a 12-byte IV and no associated data, t
 Source: https://www.twilio.com/docs/voice/tutorials/voice-recording-encryption.
 """
 
-import os
-import tempfile
 from base64 import b64decode
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -24,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from app.recording import Encryption, is_sid
 from workers.errors import DecryptionError
+from workers.release import check_free, released
 
 BLOCK_BYTES: Final = 1024 * 1024
 _CEK_BYTES: Final = 32
@@ -68,15 +66,15 @@ def decrypt(
     every byte is authentic. On any failure nothing is left (a killed process leaves its `.partial` file, unreadable to
     others), and what is at `destination` stays as it is.
 
-    Raises `DecryptionError`: `destination_exists` (without `overwrite`), `malformed_details` (not what Twilio
-    documents), `wrong_key` (it does not unwrap the content key), `not_authentic` (ciphertext, tag or IV was changed)
-    or `not_released` (the verified file could not be given its name). Raises `OSError` when reading or writing fails.
+    Raises `DecryptionError`: `malformed_details` (not what Twilio documents), `wrong_key` (it does not unwrap the
+    content key) or `not_authentic` (ciphertext, tag or IV was changed). Raises `ReleaseError`: `destination_exists`
+    (without `overwrite`) or `not_released` (the verified file could not be given its name). Raises `OSError` when
+    reading or writing fails.
     """
-    if not overwrite and os.path.lexists(destination):
-        raise _exists()
+    check_free(destination, overwrite=overwrite)
     cek, iv = _unwrap(encryption, private_key), _decoded("iv", encryption.iv, _IV_BYTES)
     source = ciphertext.open("rb") if isinstance(ciphertext, Path) else nullcontext(ciphertext)
-    with source as encrypted, _released(destination, overwrite=overwrite) as plaintext:
+    with source as encrypted, released(destination, overwrite=overwrite) as plaintext:
         _decrypt_blocks(encrypted, plaintext, Cipher(AES256(cek), GCM(iv)))
 
 
@@ -120,35 +118,3 @@ def _decrypt_blocks(encrypted: BinaryIO, plaintext: BinaryIO, cipher: Cipher[GCM
         raise DecryptionError(
             "not_authentic", "the ciphertext or its IV is not what Twilio encrypted; nothing was released"
         ) from None
-
-
-@contextmanager
-def _released(destination: Path, *, overwrite: bool) -> Iterator[BinaryIO]:
-    """Yield a private file that becomes `destination`, durably, if the block ends well, and vanishes if not."""
-    descriptor, name = tempfile.mkstemp(prefix=".", suffix=".partial", dir=destination.parent)  # mode 0600
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(descriptor)
-        _name(temporary, destination, overwrite=overwrite)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _name(temporary: Path, destination: Path, *, overwrite: bool) -> None:
-    try:
-        if overwrite:
-            temporary.replace(destination)
-        else:
-            destination.hardlink_to(temporary)  # a rename would overwrite what has come there meanwhile
-    except FileExistsError:
-        raise _exists() from None
-    except OSError as error:
-        mend = "" if overwrite else "; a file system without hard links needs overwrite"
-        raise DecryptionError("not_released", f"{os.strerror(error.errno or 0)}{mend}") from None
-
-
-def _exists() -> DecryptionError:
-    return DecryptionError("destination_exists", "choose another file, or ask to overwrite it")

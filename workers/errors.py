@@ -5,10 +5,12 @@
     │   ├── NotReadyError         Twilio says the media or the recording is not there yet
     │   └── ThrottledError        429: the request was not processed
     ├── ConfigurationError        401, 403, a missing bucket, a refused redirect: keep the work, alert, count nothing
+    │   └── NotRestoredError      the object is in an archive tier: restore it before it is read
     ├── GoneError                 Twilio no longer has the recording
     ├── NoSuchLayoutError         400 for a media request: step down the channel ladder
     ├── ContentError              corrupt, wrong or foreign bytes: quarantine, count the failure
     ├── ForbiddenDeletionError    a check of invariant 1 does not hold, or something forbids the deletion
+    ├── ReleaseError              a file that was made and verified can't take its name
     ├── DecryptionError           the private key, the details and the ciphertext do not belong together
     └── JunkMessageError          a queue message that is not ours
 
@@ -51,6 +53,10 @@ class ConfigurationError(ArchiverError):
     retries = 3
 
 
+class NotRestoredError(ConfigurationError):
+    """S3 keeps the object in an archive tier; its bytes can't be read before it is restored."""
+
+
 class GoneError(ArchiverError):
     """Twilio answers 404, also for soft-deleted recordings."""
 
@@ -72,6 +78,10 @@ class ContentError(ArchiverError):
 
 class ForbiddenDeletionError(ArchiverError):
     """The source must not be deleted now."""
+
+
+class ReleaseError(ArchiverError):
+    """A verified file cannot take its name; what is there already stays as it is."""
 
 
 class DecryptionError(ArchiverError):

@@ -14,7 +14,6 @@ from app.settings import CommonSettings
 
 _SWEEP_LOCK_S: Final = 15 * 60
 LEASE_S: Final = 60.0  # a dead holder's lease ends by itself
-_RENEW_EVERY_S: Final = LEASE_S / 3
 _DOCUMENTED_S: Final = 7 * 24 * 60 * 60
 
 log = structlog.get_logger()
@@ -23,8 +22,10 @@ log = structlog.get_logger()
 class Hints:
     """Depth of a queue, the sweep's lock, and leases on recordings. Thread-safe; connects when first used."""
 
-    def __init__(self, settings: CommonSettings) -> None:
+    def __init__(self, settings: CommonSettings, lease_s: float = LEASE_S) -> None:
+        """Leases end `lease_s` seconds after their holder's death, and are renewed three times in that time."""
         self._redis = redis_client(settings)
+        self._lease_s = lease_s
         self._leases: set[Lock] = set()
         self._changed = Condition()
         self._renewer: Thread | None = None
@@ -62,11 +63,11 @@ class Hints:
     def lease(self, recording_sid: str) -> Iterator[bool]:
         """Hold a recording while it is worked on; yield False when somebody else holds it.
 
-        The lease is renewed as long as the block runs and this process lives, and ends `LEASE_S` after its death.
+        The lease is renewed as long as the block runs and this process lives, and ends some time after its death.
         Without Redis the answer is yes: twins do no harm, they only do work twice.
         """
         name = f"{KEY_PREFIX}lease:{recording_sid}"
-        lock = self._redis.lock(name, timeout=LEASE_S, blocking=False, thread_local=False)
+        lock = self._redis.lock(name, timeout=self._lease_s, blocking=False, thread_local=False)
         try:
             free = bool(lock.acquire())
         except RedisError:
@@ -96,7 +97,7 @@ class Hints:
     def _renew_forever(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait(_RENEW_EVERY_S)
+                self._changed.wait(self._lease_s / 3)
                 held = list(self._leases)
             for lock in held:
                 with suppress(LockError, RedisError):  # released meanwhile, or Redis is away: a hint was lost

@@ -3,6 +3,7 @@
 The document counts the failures of the *content* only; faults of configuration, network or service never get here.
 """
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Self
@@ -56,6 +57,16 @@ def read_quarantine(archive: Archive, filing: Filing) -> Quarantine | None:
     """
     document = archive.read(filing.quarantine)
     return None if document is None else _parse(document, filing)
+
+
+def quarantined(archive: Archive, account_sid: str | None = None) -> Iterator[tuple[Filing, Quarantine]]:
+    """Yield what is in quarantine, of one account or of all, by account and day."""
+    account = f"account={account_sid}/" if account_sid else ""
+    for key, _ in archive.listing(f"{archive.prefix}quarantine/{account}"):
+        filing = Filing.from_key(archive.prefix, key)
+        found = read_quarantine(archive, filing) if filing else None
+        if filing is not None and found is not None:
+            yield filing, found
 
 
 def record_failure(archive: Archive, filing: Filing, error: ContentError, threshold: int) -> int:

@@ -6,7 +6,7 @@ from typing import Final
 
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 
-from workers.errors import ArchiverError, ConfigurationError, TemporaryError, ThrottledError
+from workers.errors import ArchiverError, ConfigurationError, NotRestoredError, TemporaryError, ThrottledError
 
 TAKEN: Final = frozenset({"PreconditionFailed", "412"})
 _MISSING: Final = {"NoSuchKey", "NoSuchVersion", "404", "NotFound", "ObjectLockConfigurationNotFoundError"}
@@ -45,6 +45,8 @@ def _our_error(status: int, code: str, operation: str) -> ArchiverError:
     detail = f"S3 answered {status} {code} to {operation}"
     if code in _THROTTLED or status == 429:
         return ThrottledError("s3_throttled", detail)
+    if code == "InvalidObjectState":
+        return NotRestoredError("object_in_archive_tier", "S3 keeps the object in an archive tier; restore it first")
     if status >= 500 or status in (0, 408, 409) or code in _DAMAGED_ON_THE_WAY | _PASSING:
         return TemporaryError("s3_failed", detail)
     return ConfigurationError("s3_refused", f"{detail}; check the bucket, its policy and the key")

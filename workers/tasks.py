@@ -63,8 +63,11 @@ class Work:
         twilio = TwilioApi(settings.accounts, connections=2 * settings.CELERY_CONCURRENCY)
         return cls(settings, twilio, Archive(settings), Publisher(settings), Hints(settings))
 
-    def archive_recording(self, message: Message) -> None:
-        """Bring one recording as far as it can go now, up to enqueueing its deletion."""
+    def archive_recording(self, message: Message, *, wake: bool = False) -> None:
+        """Bring one recording as far as it can go now, up to enqueueing its deletion.
+
+        `wake`: also one that is in quarantine and rests until its daily try.
+        """
         account_sid, recording_sid = _sids(message)
         callback = _callback(message)
         with self.hints.lease(f"archive:{recording_sid}") as free:
@@ -77,18 +80,21 @@ class Work:
             if recording is not None:
                 filing = Filing.of(self.settings.ARCHIVE_PREFIX, recording)
             with self._quarantining(filing):
-                is_due = self._advance(filing, recording, callback)
+                is_due = self._advance(filing, recording, callback, wake=wake)
         if is_due:
             self.publisher.publish(
                 DELETE_TASK, account_sid=account_sid, recording_sid=recording_sid, day=str(filing.day)
             )
 
-    def _advance(self, filing: Filing, recording: Recording | None, callback: dict[str, str] | None) -> bool:
+    def _advance(
+        self, filing: Filing, recording: Recording | None, callback: dict[str, str] | None, *, wake: bool
+    ) -> bool:
         """Observe, decide and act; return whether the source is to be deleted next."""
         external = recording is not None and self.twilio.is_stored_externally(recording)
         filed = read_receipt(self.archive, filing) if filing.day else None
         quarantine = read_quarantine(self.archive, filing)
         now = datetime.now(UTC)
+        rests = quarantine is not None and quarantine.rests(self.settings.QUARANTINE_AFTER, now)
         step = next_step(
             Observed(
                 recording=recording,
@@ -98,7 +104,7 @@ class Work:
                 delete_after=self.settings.TWILIO_DELETE,
                 now=now,
                 in_quarantine=quarantine is not None,
-                rests=quarantine is not None and quarantine.rests(self.settings.QUARANTINE_AFTER, now),
+                rests=rests and not wake,
             )
         )
         if step is Step.WAIT:

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import lru_cache
+from time import sleep
 from typing import Any, Final
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
@@ -18,10 +20,12 @@ import requests
 import structlog
 import urllib3
 from requests.adapters import HTTPAdapter
+from urllib3.util import parse_url
 
 from app.recording import MalformedError, Recording, is_sid, utc
 from app.settings import TwilioAccount
 from workers.errors import (
+    ArchiverError,
     ConfigurationError,
     ContentError,
     GoneError,
@@ -35,7 +39,10 @@ _CONNECT_TIMEOUT_S: Final = 5.0
 _READ_TIMEOUT_S: Final = 20.0  # also how long a media stream may stand still
 _MAX_JSON_BYTES: Final = 16 * 1024 * 1024  # a page of 1000 recordings is about 2 MB
 _PAGE_SIZE: Final = 1000
+_PAGE_PAUSES_S: Final = (0.5, 2.0, 8.0)  # before the next attempt; with Retry-After at least that
+_MAX_PAGE_PAUSE_S: Final = 60.0
 _MAX_REDIRECTS: Final = 2
+CURRENT: Final = "Twilio.CURRENT"  # instead of a SID: the only recording that a call has at the moment
 _MEDIA_HOSTS: Final = (".twilio.com", ".twiliocdn.com", ".amazonaws.com")
 
 _ERROR_CODE: Final = re.compile(rb'"code"\s*:\s*(\d{1,6})|<Code>(\d{1,6})</Code>')
@@ -63,12 +70,35 @@ class ListedRecording:
     source: Source
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What Twilio answered, whatever it was: `code` is its own error code, `body` JSON or None, `date` the header."""
+
+    status: int
+    code: int | None
+    date: str
+    body: Any
+
+
+class _Session(requests.Session):
+    """Leaves redirects alone: requests reads and parses them even where it is told not to follow."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        return None
+
+
 class TwilioApi:
     """Speaks to Twilio for every configured account. Thread-safe; keeps connections alive."""
 
-    def __init__(self, accounts: Mapping[str, TwilioAccount], connections: int = 8) -> None:
+    def __init__(
+        self,
+        accounts: Mapping[str, TwilioAccount],
+        connections: int = 8,
+        read_timeout_s: float = _READ_TIMEOUT_S,
+    ) -> None:
         self._accounts = accounts
-        self._session = requests.Session()
+        self._timeouts_s = (_CONNECT_TIMEOUT_S, read_timeout_s)
+        self._session = _Session()
         # No proxy, netrc or CA bundle from the environment: a credential must never go anywhere else.
         self._session.trust_env = False
         self._session.headers["Accept-Encoding"] = "identity"
@@ -116,23 +146,32 @@ class TwilioApi:
         not leave anything out.
         """
         query = _list_query(created_from, created_to) | {"IncludeSoftDeleted": "true"}
-        for raw in self._all_items(account_sid, "Recordings.json", "recordings", query):
+        for raw in self._all_items(account_sid, "Recordings.json", "recordings", query, patiently=True):
             try:
-                listed = ListedRecording(
-                    str(raw["sid"]), utc(raw["date_created"]).date(), self._source(account_sid, raw)
-                )
-            except (KeyError, ValueError) as error:
+                listed = self._listed(account_sid, raw)
+            except (KeyError, ValueError, TypeError, OverflowError) as error:
                 raise ContentError("resource_malformed", "an item of Twilio's list is not as documented") from error
             if created_from <= listed.day <= created_to:
                 yield listed
 
-    def _source(self, account_sid: str, raw: Mapping[str, Any]) -> Source:
-        return Source(
-            status=str(raw["status"]),
+    def _listed(self, account_sid: str, raw: Mapping[str, Any]) -> ListedRecording:
+        if raw["account_sid"] != account_sid or not is_sid(raw["sid"], "RE"):
+            raise ValueError("an item of another account, or without a SID")
+        created = utc(raw["date_created"])
+        updated = utc(raw["date_updated"]) if raw.get("date_updated") else created
+        status = str(raw["status"])
+        if status == "completed" and raw.get("duration"):
+            # As the sweep counts: from the recording's end, if Twilio has not said anything later.
+            updated = max(
+                updated, utc(raw.get("start_time") or raw["date_created"]) + timedelta(0, int(raw["duration"]))
+            )
+        source = Source(
+            status=status,
             error_code=int(raw["error_code"]) if raw.get("error_code") else None,
             stored_externally=self._is_elsewhere(account_sid, raw.get("media_url")),
-            changed=utc(raw.get("date_updated") or raw["date_created"]),
+            changed=updated,
         )
+        return ListedRecording(raw["sid"], created.date(), source)
 
     def subaccounts(self, account_sid: str) -> list[str]:
         """Return the SIDs of the active accounts that these credentials can see, the account itself included.
@@ -141,6 +180,12 @@ class TwilioApi:
         """
         items = self._all_items(account_sid, "", "accounts", {"Status": "active", "PageSize": str(_PAGE_SIZE)})
         return [str(item["sid"]) for item in items if is_sid(item.get("sid"), "AC")]
+
+    def recordings_of(self, account_sid: str, kind: str, sid: str) -> Iterator[Recording]:
+        """Yield every recording of a call or conference (`kind`), newest first, soft-deleted ones too."""
+        query = {f"{kind.title()}Sid": sid, "IncludeSoftDeleted": "true", "PageSize": str(_PAGE_SIZE)}
+        for raw in self._all_items(account_sid, "Recordings.json", "recordings", query):
+            yield _parse(raw)
 
     @contextmanager
     def media(
@@ -198,9 +243,35 @@ class TwilioApi:
     def _is_elsewhere(self, account_sid: str, media_url: str | None) -> bool:
         if not media_url:
             return False
-        host = urlsplit(media_url).hostname
-        ours = urlsplit(self._accounts[account_sid].api_base_url).hostname
+        host = _host("/".join(media_url.split("/", 3)[:3]))
+        ours = _host(self._accounts[account_sid].api_base_url)
         return host != ours and not f".{host}".endswith(_MEDIA_HOSTS[:2])
+
+    def start_recording(self, account_sid: str, call_sid: str, form: Mapping[str, str]) -> Recording:
+        """Start recording a live call, as the fields of `form` say; never repeated by itself.
+
+        Raises `GoneError` when the account has no such call, `ArchiverError` when the call can't be recorded now.
+        Source: https://www.twilio.com/docs/voice/api/recording#create-a-recording-resource.
+        """
+        return self._post(account_sid, call_sid, "Recordings.json", form, expected=201)
+
+    def change_recording(self, account_sid: str, call_sid: str, recording_sid: str, form: Mapping[str, str]) -> Recording:
+        """Pause, resume or stop the recording of a live call; `recording_sid` may be `CURRENT`.
+
+        Raises `GoneError` when the account has no such call or recording, `ArchiverError` when it can't be changed.
+        """
+        return self._post(account_sid, call_sid, f"Recordings/{recording_sid}.json", form, expected=200)
+
+    def _post(self, account_sid: str, call_sid: str, path: str, form: Mapping[str, str], *, expected: int) -> Recording:
+        with self._send("POST", account_sid, f"Calls/{call_sid}/{path}", {}, form) as answer:
+            if answer.status_code == 400:
+                mend = "the call must be live, and of several recordings one must be named"
+                raise ArchiverError("not_recordable", f"Twilio answered 400 with code {_error_code(answer)}; {mend}")
+            _raise_for_status(answer, expected)
+            recording = _parse(_read_json(answer))
+        if (recording.account_sid, recording.call_sid) != (account_sid, call_sid):
+            raise ContentError("resource_of_another_recording", "Twilio answered with another call than was asked for")
+        return recording
 
     def delete(self, account_sid: str, recording_sid: str) -> int:
         """Delete the recording at Twilio and return the status of the answer: 204, or 404 when it was gone already.
@@ -212,11 +283,30 @@ class TwilioApi:
                 _raise_for_status(answer, expected=204)
             return answer.status_code
 
+    def ask(self, account_sid: str, path: str, query: Query | None = None, *, anonymously: bool = False) -> Answer:
+        """Send a GET with the account's first credentials, or with none, and return whatever is answered.
+
+        For `archiver check`, which wants to know what exactly is refused. An empty `path` is the list of accounts.
+        Raises `TemporaryError` when nothing is answered; the error that led to it is its context.
+        """
+        account = self._accounts[account_sid]
+        url = account.api_base_url + self._path(account_sid, path)
+        with self._request("GET", url, query or {}, None if anonymously else _credentials(account)[0]) as answer:
+            is_json = answer.headers.get("Content-Type", "").partition(";")[0].endswith("json")
+            body = _as_json_or_text(_read_body(answer)) if is_json else None
+        code = body.get("code") if isinstance(body, dict) else None
+        date = answer.headers.get("Date", "")
+        return Answer(answer.status_code, code if isinstance(code, int) else None, date, body)
+
     def _all_items(
-        self, account_sid: str, path: str, name: str, query: Query | None = None
+        self, account_sid: str, path: str, name: str, query: Query | None = None, *, patiently: bool = False
     ) -> Iterator[Mapping[str, Any]]:
-        """Yield the items of a list, page by page; every page is asked of the configured host."""
-        page = self._get_json(account_sid, path, query or {})
+        """Yield the items of a list, page by page; every page is asked of the configured host.
+
+        `patiently`: wait for the first page as for the others, where nobody would come again soon.
+        """
+        first = self._get_page if patiently else self._get_json
+        page = first(account_sid, path, query or {})
         while True:
             items = page.get(name)
             if not isinstance(items, list):
@@ -227,7 +317,17 @@ class TwilioApi:
                 return
             if following.path != self._path(account_sid, path):
                 raise ContentError("page_elsewhere", "Twilio's next page is not of the list that was asked for")
-            page = self._get_json(account_sid, path, parse_qsl(following.query, keep_blank_values=True))
+            page = self._get_page(account_sid, path, parse_qsl(following.query, keep_blank_values=True))
+
+    def _get_page(self, account_sid: str, path: str, query: Query) -> dict[str, Any]:
+        """Ask for a page, patiently: a list of a thousand pages must not end at the first 429 or broken connection."""
+        for pause_s in _PAGE_PAUSES_S:
+            try:
+                return self._get_json(account_sid, path, query)
+            except TemporaryError as error:
+                log.info("page_failed", reason=error.reason, detail=error.detail)
+                sleep(min(max(pause_s, error.retry_after_s or 0.0), _MAX_PAGE_PAUSE_S))
+        return self._get_json(account_sid, path, query)
 
     def _get_json(self, account_sid: str, path: str, query: Query) -> dict[str, Any]:
         with self._send("GET", account_sid, path, query) as answer:
@@ -254,30 +354,37 @@ class TwilioApi:
                 current.close()
 
     @contextmanager
-    def _send(self, method: str, account_sid: str, path: str, query: Query) -> Iterator[requests.Response]:
+    def _send(
+        self, method: str, account_sid: str, path: str, query: Query, form: Mapping[str, str] | None = None
+    ) -> Iterator[requests.Response]:
         """Send an authenticated request; during a rotation the next token is tried on a 401."""
         account = self._accounts.get(account_sid)
         if account is None:
             raise ConfigurationError("account_not_configured", "add the account to TWILIO_ACCOUNTS")
         url = account.api_base_url + self._path(account_sid, path)
-        for credentials in _credentials(account):
-            answer = self._request(method, url, query, auth=credentials)
+        first, *others = _credentials(account)
+        answer = self._request(method, url, query, auth=first, form=form)
+        for credentials in others:
             if answer.status_code != 401:
                 break
             answer.close()
+            answer = self._request(method, url, query, auth=credentials, form=form)
         try:
             yield answer
         finally:
             answer.close()
 
-    def _request(self, method: str, url: str, query: Query, auth: tuple[str, str] | None) -> requests.Response:
+    def _request(
+        self, method: str, url: str, query: Query, auth: tuple[str, str] | None, form: Mapping[str, str] | None = None
+    ) -> requests.Response:
         try:
             return self._session.request(
                 method,
                 url,
                 params=query if isinstance(query, Mapping) else list(query),
+                data=form,
                 auth=auth or _anonymous,
-                timeout=(_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S),
+                timeout=self._timeouts_s,
                 allow_redirects=False,
                 stream=True,
             )
@@ -301,6 +408,11 @@ def _list_query(created_from: date | None, created_to: date | None) -> dict[str,
     return query
 
 
+@lru_cache(maxsize=64)
+def _host(origin: str) -> str | None:
+    return urlsplit(origin).hostname
+
+
 def _anonymous(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
@@ -312,14 +424,17 @@ def _credentials(account: TwilioAccount) -> list[tuple[str, str]]:
 
 
 def _redirect_target(answer: requests.Response, hops: int) -> str:
-    url = urljoin(answer.url, answer.headers.get("Location", ""))
-    target, origin = urlsplit(url), urlsplit(answer.url)
-    same_origin = (target.scheme, target.netloc) == (origin.scheme, origin.netloc)
-    known = target.scheme == "https" and f".{target.hostname}".endswith(_MEDIA_HOSTS)
     if hops > _MAX_REDIRECTS:
         raise TemporaryError("media_redirect_loop", f"Twilio redirected the media more than {_MAX_REDIRECTS} times")
+    try:
+        url = urljoin(answer.url, answer.headers.get("Location", ""))
+        target, origin = parse_url(url), parse_url(answer.url)  # as the connection is made: parsers disagree on hosts
+    except ValueError:
+        raise ConfigurationError("media_redirect_refused", "Twilio redirected the media to no address") from None
+    same_origin = (target.scheme, target.netloc) == (origin.scheme, origin.netloc)
+    known = target.scheme == "https" and f".{target.host}".endswith(_MEDIA_HOSTS)
     if not (same_origin or known):
-        raise ConfigurationError("media_redirect_refused", f"Twilio redirected the media to {target.hostname}")
+        raise ConfigurationError("media_redirect_refused", f"Twilio redirected the media to {target.host}")
     return url
 
 

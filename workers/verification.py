@@ -4,6 +4,7 @@ The types carry the order of the steps: only `verify` makes a `VerifiedObject`, 
 `VerifiedReceipt`, and only a `VerifiedReceipt` allows a deletion.
 """
 
+from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -75,19 +76,24 @@ def read_receipt(archive: Archive, filing: Filing) -> FiledReceipt | None:
 def verify_receipt(archive: Archive, filed: FiledReceipt) -> VerifiedReceipt:
     """Compare a receipt with what S3 holds now. The only maker of a `VerifiedReceipt`.
 
-    Raises `ContentError` when receipt, key and object disagree in anything: size, checksum or bytes, encryption,
-    lock mode, or a retention that has become shorter.
+    Raises `ContentError` when receipt, key and object disagree in anything: version, size, checksum or bytes,
+    encryption, lock mode, or a retention that has become shorter.
     """
     filing, receipt = filed.filing, filed.receipt
     media = receipt.media
     expected = (filing.account_sid, filing.recording_sid, archive.bucket, filing.media(media.format))
     if (receipt.account_sid, receipt.recording_sid, media.bucket, media.key) != expected:
         raise ContentError("receipt_of_another_recording", "the receipt names another recording, bucket or key")
-    head = archive.head(media.key, media.version_id)
+    head = archive.head(media.key)
     if head is None:
         raise ContentError("archive_missing", "the receipt's object is not in the bucket")
+    # The latest version and not that one: lifecycle rules remove the old versions of what was overwritten.
+    if head.get("VersionId", "null") != (media.version_id or "null"):
+        raise ContentError("archive_overwritten", "the object's latest version is not the one of the receipt")
     verification = receipt.verification
-    _compare(archive, verification.method, media.key, head, media.bytes, media.sha256, verification.checksum)
+    checksum = _compare(archive, verification.method, media.key, head, media.bytes, media.sha256, verification.checksum)
+    if checksum and "-" not in checksum and b64decode(checksum).hex() != media.sha256:  # of the whole, not of parts
+        raise ContentError("receipt_contradicts_itself", "the receipt's two digests of the media differ")
     if not _kept_as(receipt.storage, head):
         raise ContentError("archive_kept_otherwise", "encryption or retention are not as the receipt records")
     return VerifiedReceipt(filing, receipt, filed.version_id, head.get("ObjectLockLegalHoldStatus") == "ON")

@@ -34,7 +34,7 @@ from deploy.local.twilio import Account
 from deploy.local.twilio.encryption import ContentKey, KeyPair
 from deploy.local.twilio.recordings import new_recording
 from workers.encryption import BLOCK_BYTES, decrypt, load_private_key
-from workers.errors import ArchiverError, DecryptionError
+from workers.errors import ArchiverError, DecryptionError, ReleaseError
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLIC_KEY_SID = "CR" + "c1" * 16
@@ -283,7 +283,7 @@ def test_an_existing_file_is_kept(key: rsa.RSAPrivateKey, sample: Sample, tmp_pa
     destination = tmp_path / "recording.wav"
     destination.write_bytes(b"mine")
     source = io.BytesIO(sample.media)
-    with pytest.raises(DecryptionError, match=r"^destination_exists: "):
+    with pytest.raises(ReleaseError, match=r"^destination_exists: "):
         decrypt(source, destination, sample.encryption, key)
     assert destination.read_bytes() == b"mine"
     assert source.tell() == 0
@@ -293,7 +293,7 @@ def test_a_dangling_link_is_kept(key: rsa.RSAPrivateKey, sample: Sample, tmp_pat
     """A symbolic link that leads nowhere is a taken name too."""
     destination = tmp_path / "recording.wav"
     destination.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(DecryptionError, match=r"^destination_exists: "):
+    with pytest.raises(ReleaseError, match=r"^destination_exists: "):
         decrypt(io.BytesIO(sample.media), destination, sample.encryption, key)
     assert os.listdir(tmp_path) == ["recording.wav"]
 
@@ -316,7 +316,7 @@ def test_a_file_that_came_meanwhile_is_kept(key: rsa.RSAPrivateKey, sample: Samp
     """A file that appears while the recording is decrypted is not overwritten either."""
     destination = tmp_path / "recording.wav"
     source = Meddled(sample.media, lambda: destination.write_bytes(b"mine"))
-    with pytest.raises(DecryptionError, match=r"^destination_exists: "):
+    with pytest.raises(ReleaseError, match=r"^destination_exists: "):
         decrypt(source, destination, sample.encryption, key)
     assert destination.read_bytes() == b"mine"
     assert os.listdir(tmp_path) == ["recording.wav"]
@@ -367,7 +367,7 @@ def test_a_name_that_cannot_be_given(key: rsa.RSAPrivateKey, sample: Sample, tmp
     place = tmp_path / "place"
     place.mkdir()
     source = Meddled(sample.media, lambda: shutil.rmtree(place))
-    with pytest.raises(DecryptionError, match=r"^not_released: .*; .* needs overwrite$"):
+    with pytest.raises(ReleaseError, match=r"^not_released: .*; .* needs overwrite$"):
         decrypt(source, place / "recording.wav", sample.encryption, key)
     assert os.listdir(tmp_path) == []
 
@@ -376,7 +376,7 @@ def test_a_directory_is_not_replaced(key: rsa.RSAPrivateKey, sample: Sample, tmp
     """Overwriting means files."""
     destination = tmp_path / "recording.wav"
     destination.mkdir()
-    with pytest.raises(DecryptionError, match=r"^not_released: "):
+    with pytest.raises(ReleaseError, match=r"^not_released: "):
         decrypt(io.BytesIO(sample.media), destination, sample.encryption, key, overwrite=True)
     assert os.listdir(tmp_path) == ["recording.wav"]
 

@@ -1,0 +1,64 @@
+"""Read what S3's listings say of a day's recordings: 1,000 keys a request, and no request per recording."""
+
+from datetime import date
+from typing import Final
+
+import structlog
+
+from app.receipt import day_prefix
+from app.recording import is_sid
+from workers.archive import Archive
+from workers.judgement import Ledger
+
+# In the reverse order of writing, so that whatever a document proves is found after it: an audit that runs beside the
+# workers must not see a receipt and miss its media. Quarantine last, since it is removed when it is resolved.
+_COLLECTIONS: Final = ("deletions", "receipts", "recordings", "absences", "quarantine")
+
+log = structlog.get_logger()
+
+
+def read_day(archive: Archive, account_sid: str, day: date) -> tuple[dict[str, Ledger], int]:
+    """Return the ledgers of a day's recordings by SID, and how many keys belong to none."""
+    ledgers: dict[str, Ledger] = {}
+    foreign = 0
+    for collection in _COLLECTIONS:
+        foreign += _read(archive, collection, account_sid, day, ledgers)
+    return ledgers, foreign
+
+
+def read_undated(archive: Archive, account_sid: str) -> dict[str, Ledger]:
+    """Return the ledgers of recordings that were filed before their day was known, by SID."""
+    ledgers: dict[str, Ledger] = {}
+    for collection in ("absences", "quarantine"):
+        _read(archive, collection, account_sid, None, ledgers)
+    return ledgers
+
+
+def _read(archive: Archive, collection: str, account_sid: str, day: date | None, ledgers: dict[str, Ledger]) -> int:
+    prefix = day_prefix(archive.prefix, collection, account_sid, day)
+    start, foreign = len(prefix), 0
+    for key, written in archive.listing(prefix):
+        sid, _, extension = key[start:].partition(".")
+        ledger = ledgers.get(sid)
+        if ledger is None:
+            if not is_sid(sid, "RE"):
+                foreign += 1
+                continue
+            ledger = ledgers[sid] = Ledger(touched=written)
+        elif ledger.touched is None or written > ledger.touched:
+            ledger.touched = written
+        if collection == "recordings":
+            ledger.media += 1
+        elif collection == "receipts":
+            ledger.receipt = written
+        elif collection == "absences":
+            ledger.absence = True
+        elif collection == "quarantine":
+            ledger.quarantine = True
+        elif extension == "json":
+            ledger.deletion = written
+        else:
+            ledger.request = True
+    if foreign:
+        log.warning("foreign_keys", collection=collection, account_sid=account_sid, day=str(day), count=foreign)
+    return foreign
