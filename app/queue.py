@@ -23,12 +23,23 @@ from app.settings import CommonSettings
 ARCHIVE_QUEUE: Final = "archive"
 DELETE_QUEUE: Final = "delete"
 SWEEP_QUEUE: Final = "sweep"
+AUDIT_QUEUE: Final = "audit"
+BACKFILL_QUEUE: Final = "backfill"
 
 ARCHIVE_TASK: Final = "archive_recording"
 DELETE_TASK: Final = "delete_source"
 SWEEP_TASK: Final = "sweep"
+AUDIT_TASK: Final = "audit"
+BACKFILL_TASK: Final = "backfill_recording"
 
-_QUEUES: Final = {ARCHIVE_TASK: ARCHIVE_QUEUE, DELETE_TASK: DELETE_QUEUE, SWEEP_TASK: SWEEP_QUEUE}
+# A worker takes from the first queue that has something: what is happening now comes before what is long past.
+_QUEUES: Final = {
+    SWEEP_TASK: SWEEP_QUEUE,
+    AUDIT_TASK: AUDIT_QUEUE,
+    ARCHIVE_TASK: ARCHIVE_QUEUE,
+    DELETE_TASK: DELETE_QUEUE,
+    BACKFILL_TASK: BACKFILL_QUEUE,
+}
 
 KEY_PREFIX: Final = "recording-archiver:"
 
@@ -53,7 +64,7 @@ def broker_config(settings: CommonSettings) -> dict[str, Any]:
         "accept_content": ["json"],
         "task_ignore_result": True,
         "task_default_queue": ARCHIVE_QUEUE,
-        "task_queues": [Queue(name, Exchange(name), routing_key=name) for name in sorted(set(_QUEUES.values()))],
+        "task_queues": [Queue(name, Exchange(name), routing_key=name) for name in _QUEUES.values()],
         "task_routes": {task: {"queue": queue} for task, queue in _QUEUES.items()},
         "broker_transport_options": {"global_keyprefix": KEY_PREFIX},
     }

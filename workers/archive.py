@@ -9,7 +9,7 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.
 import hashlib
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -24,6 +24,7 @@ from workers import s3_listing
 from workers.errors import TemporaryError
 from workers.media import MediaFacts, MediaStream
 from workers.s3_errors import TAKEN, AlreadyThereError, translated
+from workers.s3_writer import ObjectWriter
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
@@ -285,6 +286,20 @@ class Archive:
         except AlreadyThereError:
             return False
         return True
+
+    @contextmanager
+    def writing(self, key: str, content_type: str) -> Iterator[ObjectWriter]:
+        """Yield a file that becomes a report when the block ends well; what was there before is replaced only then."""
+        target = {"Bucket": self.bucket, "Key": key, **self._owner}
+        with translated():
+            writer = ObjectWriter(self._s3, target, {"ContentType": content_type, **self._encryption()})
+            try:
+                yield writer
+                writer.commit()
+            except BaseException:
+                with suppress(ClientError, BotoCoreError):  # what can't be thrown away is left to the lifecycle rule
+                    writer.abort()
+                raise
 
     def remove(self, key: str) -> None:
         """Remove a document of quarantine or control; its versions stay in a versioned bucket."""

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -18,7 +18,7 @@ from app.receipt import DELETIONS_PAUSED, Filing, parse_iso
 from app.recording import is_sid
 from app.settings import WorkerSettings
 from workers.archive import Archive
-from workers.errors import ArchiverError, ContentError, NotRestoredError
+from workers.errors import ArchiverError, ConfigurationError, ContentError, NotRestoredError
 from workers.hints import Hints
 from workers.holds import holds
 from workers.judgement import WITHOUT_AUDIO, Ledger, Rules, Source, State, Verdict, judge
@@ -32,8 +32,7 @@ _MESSAGE_LIFE_S: Final = 15 * 60.0  # a message that waited longer is dropped: a
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """The state of one recording and why. `read`: its bytes were read again and are those of the receipt.
 
     `day` is None for a recording that is only known from a document filed without a day.
@@ -196,6 +195,10 @@ class Audit:
             return False, ""  # S3's own description agrees, and an archive tier is not read before it is restored
         except ContentError as error:
             return False, error.detail or error.reason
+        except ConfigurationError as error:
+            if error.reason != "store_without_checksums":
+                raise
+            return False, "S3 holds no checksum of the media, and the receipt states one"
         return True, ""
 
 

@@ -4,14 +4,16 @@ from datetime import timedelta
 from typing import Any, Final
 
 from celery import Celery, signals
+from celery.schedules import crontab
 
-from app.queue import SWEEP_TASK, broker_config
+from app.queue import AUDIT_TASK, SWEEP_TASK, broker_config
 from app.settings import BeatSettings, CommonSettings, WorkerSettings
 from workers.media import TOTAL_LIMIT_S
 from workers.tasks import Work, register
 
 # Longer than the longest download, so that a message is not handed out again while it is worked on.
 _VISIBILITY_TIMEOUT_S: Final = int(TOTAL_LIMIT_S) + 15 * 60
+_HOUR_S: Final = 60 * 60.0
 
 
 def _create(settings: CommonSettings) -> Celery:
@@ -23,6 +25,7 @@ def _create(settings: CommonSettings) -> Celery:
         "unacked_restore_throttle": 1,  # ... and not only every tenth time
         "socket_keepalive": True,
         "health_check_interval": 10,
+        "queue_order_strategy": "priority",  # in the order of `task_queues`: a backfill waits for live callbacks
     }
     celery.conf.update(config)
     # Logs are configured by the entry module: Celery must not add handlers of its own.
@@ -63,7 +66,9 @@ def create_beat(settings: BeatSettings) -> Celery:
             "schedule": settings.SWEEP_INTERVAL,
             # A sweep that nobody ran before the next one is due is not worth running.
             "options": {"expires": max(settings.SWEEP_INTERVAL, timedelta(seconds=10)).total_seconds()},
-        }
+        },
+        # Asked for every hour and made once a day: this scheduler forgets, and may have been down at the hour.
+        "audit": {"task": AUDIT_TASK, "schedule": crontab(minute="17"), "options": {"expires": _HOUR_S}},
     }
     # The schedule is short and safe to repeat: no file, so that the file system may be read-only.
     celery.conf.beat_scheduler = "celery.beat:Scheduler"

@@ -17,6 +17,8 @@ from app.settings import SettingsError
 # Loaded only when asked for: a health check must not pay for S3 and Celery.
 COMMANDS: Final[Mapping[str, str]] = {
     "archive": "workers.commands.archiving:archive",
+    "audit": "workers.commands.audit:audit",
+    "backfill": "workers.commands.backfill:backfill",
     "callback-url": "workers.commands.callback_url:callback_url",
     "check": "workers.commands.check:check",
     "deletions": "workers.commands.deletions:deletions",

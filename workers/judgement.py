@@ -50,6 +50,9 @@ class Verdict(NamedTuple):
     unfinished: bool = False
 
 
+_OK: Final = Verdict(State.OK)
+
+
 @dataclass(slots=True)
 class Source:
     """What Twilio's list, with what is soft-deleted, says of a recording.
@@ -68,7 +71,7 @@ class Ledger:
     """What S3's listings say of a recording.
 
     `media` counts its objects; `receipt` and `deletion` are when those documents were written, `touched` when
-    anything of it was last. `retention_over` says that the receipt's date is past (only looked up where the media is
+    the last of them was. `retention_over` says that the receipt's date is past (only looked up where the media is
     gone), `held` that it is under a legal hold.
     """
 
@@ -125,7 +128,7 @@ def _archived(source: Source | None, ledger: Ledger, archived_at: datetime, rule
         return _gone_from_the_list(ledger, archived_at, rules)
     if source.status == "deleted":
         if ledger.deletion:
-            return Verdict(State.OK)
+            return _OK
         if ledger.request:
             why = (
                 "" if _is_fresh(source, rules) else "deleted as requested; the deletion receipt is still to be written"

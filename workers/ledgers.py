@@ -44,21 +44,20 @@ def _read(archive: Archive, collection: str, account_sid: str, day: date | None,
             if not is_sid(sid, "RE"):
                 foreign += 1
                 continue
-            ledger = ledgers[sid] = Ledger(touched=written)
-        elif ledger.touched is None or written > ledger.touched:
-            ledger.touched = written
-        if collection == "recordings":
-            ledger.media += 1
+            ledger = ledgers[sid] = Ledger(touched=written)  # what was written last comes first, see above
+        if collection == "deletions":
+            if extension == "json":
+                ledger.deletion = written
+            else:
+                ledger.request = True
         elif collection == "receipts":
             ledger.receipt = written
+        elif collection == "recordings":
+            ledger.media += 1
         elif collection == "absences":
             ledger.absence = True
-        elif collection == "quarantine":
-            ledger.quarantine = True
-        elif extension == "json":
-            ledger.deletion = written
         else:
-            ledger.request = True
+            ledger.quarantine = True
     if foreign:
         log.warning("foreign_keys", collection=collection, account_sid=account_sid, day=str(day), count=foreign)
     return foreign

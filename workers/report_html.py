@@ -1,6 +1,7 @@
 """The audit as one HTML page that can be printed on A4: no script, nothing from the network."""
 
 from collections.abc import Iterable, Sequence
+from datetime import date
 from html import escape
 from importlib.resources import files
 from string import Template
@@ -34,7 +35,7 @@ class HtmlFile:
             totals=_rows(_totals(report)),
             account_head="<th>Account</th>" if with_accounts else "",
             days=_days(report, with_accounts),
-            exceptions=_exceptions(report),
+            exceptions=_exceptions(report, with_accounts),
             notices=_notices(report),
         )
         self._out.write(page)
@@ -64,7 +65,7 @@ def _checked(report: Report) -> str:
         ("Archive", f"s3://{scope.bucket}/{scope.prefix}"),
         (
             "Compared",
-            "Twilio's list with what is soft-deleted; media, receipts, deletions, absences and quarantine in S3",
+            "Twilio's list with what is soft-deleted; media and documents in S3",
         ),
         ("Read again", share),
         ("Deletion at Twilio", scope.twilio_delete),
@@ -99,14 +100,14 @@ def _days(report: Report, with_accounts: bool) -> str:
     return _rows(rows)
 
 
-def _exceptions(report: Report) -> str:
-    if not report.exceptions:
+def _exceptions(report: Report, with_accounts: bool) -> str:
+    if not report.discrepancies:
         return "<p>None.</p>"
-    rows = [
-        [each.verdict.state, each.day or "", each.recording_sid, each.account_sid, each.verdict.why]
-        for each in report.exceptions
-    ]
-    head = _head("State", "Day", "Recording", "Account", "Why")
+    rows: list[Sequence[object]] = []
+    for each in report.worst_first():
+        account = [each.account_sid] if with_accounts else []
+        rows.append([each.verdict.state, each.day or "", each.recording_sid, *account, each.verdict.why])
+    head = _head("State", "Day", "Recording", *(["Account"] if with_accounts else []), "Why")
     more = report.discrepancies - len(rows)
     rest = f"<p>And {more:,} more, which the CSV and JSON reports list.</p>" if more else ""
     return f"<table>{head}<tbody>{_rows(rows, last_is_sum=False)}</tbody></table>{rest}"
@@ -117,7 +118,8 @@ def _notices(report: Report) -> str:
         return ""
     rows = [[state, count, why] for (state, why), count in sorted(report.notices.items())]
     head = '<thead><tr><th>State</th><th class="n">Recordings</th><th>Why</th></tr></thead>'
-    return f"<h2>What asks for nothing</h2><table>{head}<tbody>{_rows(rows, last_is_sum=False)}</tbody></table>"
+    body = _rows(rows, last_is_sum=False)
+    return f"<h2>Other notes, which ask for nothing</h2><table>{head}<tbody>{body}</tbody></table>"
 
 
 def _head(*names: str) -> str:
@@ -138,6 +140,8 @@ def _cell(value: object) -> str:
         return f'<td class="state">{value}</td>'
     if isinstance(value, int):
         return f'<td class="n">{value:,}</td>'
+    if isinstance(value, date):
+        return f'<td class="state">{value}</td>'
     text = escape(str(value))
     return f'<td class="sid">{text}</td>' if text[:2] in ("AC", "RE") and len(text) == 34 else f"<td>{text}</td>"
 

@@ -14,10 +14,11 @@ from io import StringIO
 from typing import Any, Final, Protocol, TextIO
 
 from app.receipt import archiver_version, iso
+from app.settings import WorkerSettings
 from workers.audit import DayAudit, Finding
 from workers.judgement import WITHOUT_AUDIO, State, Verdict
 
-MAX_SHOWN: Final = 1000  # exceptions that are told one by one where people read them; files list them all
+MAX_SHOWN: Final = 200  # exceptions of a state that people are shown one by one; CSV and JSON have them all
 COLUMNS: Final = ("expected", "archived", "verified", "gone", "absent", "quarantined", "lost", "read")
 CSV_FIELDS: Final = ("account_sid", "recording_sid", "day", "state", "discrepancy", "read", "why")
 
@@ -39,6 +40,18 @@ MEANINGS: Final[Mapping[State, str]] = {
 }
 
 
+# How exceptions are shown: what is worst comes first, whatever there is more of.
+BY_SEVERITY: Final = (
+    State.LOST,
+    State.MISMATCH,
+    State.QUARANTINED,
+    State.MISSING,
+    State.STUCK_AT_SOURCE,
+    State.DELETED_ELSEWHERE,
+    State.KEPT,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """What was checked: UTC days (inclusive), accounts, and the share of the media that was read again (0 to 1)."""
@@ -50,6 +63,23 @@ class Scope:
     bucket: str
     prefix: str
     twilio_delete: str
+
+
+def scope_of(
+    settings: WorkerSettings, since: date, until: date, account_sids: Iterable[str] = (), read_share: float = 0.0
+) -> Scope:
+    """Return what an audit checks: every configured account unless some are named."""
+    delete_after = settings.TWILIO_DELETE
+    rule = "never" if delete_after is None else f"{delete_after} after archival" if delete_after else "once verified"
+    return Scope(
+        since=since,
+        until=until,
+        account_sids=tuple(account_sids) or tuple(settings.accounts),
+        read_share=read_share,
+        bucket=settings.ARCHIVE_BUCKET,
+        prefix=settings.ARCHIVE_PREFIX,
+        twilio_delete=rule,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +103,8 @@ class DayRow:
 class Report:
     """The sums of an audit; `finished` is None until it has ended.
 
-    `exceptions` are the first `MAX_SHOWN` discrepancies of `discrepancies`; `notices` count what is worth a word and
-    asks for nothing. `strangers` are active accounts at Twilio that are not configured.
+    `discrepancies` counts all, and `exceptions` are the first `MAX_SHOWN` of each state; `notices` count what is worth
+    a word and asks for nothing. `strangers` are active accounts at Twilio that are not configured.
     """
 
     scope: Scope
@@ -82,7 +112,7 @@ class Report:
     finished: datetime | None = None
     days: list[DayRow] = field(default_factory=list)
     totals: Counter[str] = field(default_factory=Counter)
-    exceptions: list[Finding] = field(default_factory=list)
+    exceptions: dict[State, list[Finding]] = field(default_factory=dict)
     discrepancies: int = 0
     notices: Counter[tuple[State, str]] = field(default_factory=Counter)
     unread: list[DayAudit] = field(default_factory=list)
@@ -115,8 +145,9 @@ class Report:
         for finding in audited.findings:
             if finding.verdict.wrong:
                 self.discrepancies += 1
-                if len(self.exceptions) < MAX_SHOWN:
-                    self.exceptions.append(finding)
+                shown = self.exceptions.setdefault(finding.verdict.state, [])
+                if len(shown) < MAX_SHOWN:
+                    shown.append(finding)
             elif finding.verdict.why:
                 self.notices[finding.verdict.state, finding.verdict.why] += 1
 
@@ -124,6 +155,10 @@ class Report:
     def complete(self) -> bool:
         """Whether every account could be read."""
         return not self.unread
+
+    def worst_first(self) -> list[Finding]:
+        """Return the exceptions that are shown, by severity."""
+        return [finding for state in BY_SEVERITY for finding in self.exceptions.get(state, ())]
 
     def total(self, name: str) -> int:
         """Return a total: one of `COLUMNS`, a state, `recordings` or `foreign_keys`."""

@@ -14,12 +14,13 @@ from typing import Any, Final, Self
 import structlog
 from celery import Celery, Task
 
-from app.queue import ARCHIVE_TASK, DELETE_TASK, SWEEP_TASK, Publisher
+from app.queue import ARCHIVE_TASK, AUDIT_TASK, BACKFILL_TASK, DELETE_TASK, SWEEP_TASK, Publisher
 from app.receipt import ERROR_EXPLANATIONS, Filing, Receipt, iso
 from app.recording import CALLBACK_FIELDS, Recording, is_sid
 from app.settings import WorkerSettings
 from workers.absence import record_absence
 from workers.archive import Archive
+from workers.daily_audit import DailyAudit
 from workers.deletion import Deletion, pause_deletions
 from workers.errors import (
     ArchiverError,
@@ -170,6 +171,10 @@ class Work:
         """Return a sweep of the same two sides."""
         return Sweep(self.settings, self.twilio, self.archive, self.publisher, self.hints)
 
+    def audit(self, _message: Message) -> None:
+        """Audit everything that Twilio still knows, once a day."""
+        DailyAudit(self.settings, self.twilio, self.archive, self.publisher, self.hints).run()
+
     def _look(self, account_sid: str, recording_sid: str) -> Recording | None:
         try:
             return self.twilio.fetch(account_sid, recording_sid)
@@ -183,6 +188,8 @@ def register(celery: Celery, work: Work) -> None:
         (ARCHIVE_TASK, work.archive_recording),
         (DELETE_TASK, work.delete_source),
         (SWEEP_TASK, work.sweep),
+        (AUDIT_TASK, work.audit),
+        (BACKFILL_TASK, work.archive_recording),
     ):
         _register(celery, name, act)
 

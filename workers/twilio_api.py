@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import lru_cache
 from time import sleep
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
 import requests
@@ -61,8 +61,7 @@ class MediaAnswer:
     body: urllib3.BaseHTTPResponse
 
 
-@dataclass(frozen=True, slots=True)
-class ListedRecording:
+class ListedRecording(NamedTuple):
     """One recording of Twilio's list, as far as an audit looks at it."""
 
     sid: str
@@ -255,7 +254,9 @@ class TwilioApi:
         """
         return self._post(account_sid, call_sid, "Recordings.json", form, expected=201)
 
-    def change_recording(self, account_sid: str, call_sid: str, recording_sid: str, form: Mapping[str, str]) -> Recording:
+    def change_recording(
+        self, account_sid: str, call_sid: str, recording_sid: str, form: Mapping[str, str]
+    ) -> Recording:
         """Pause, resume or stop the recording of a live call; `recording_sid` may be `CURRENT`.
 
         Raises `GoneError` when the account has no such call or recording, `ArchiverError` when it can't be changed.

@@ -77,7 +77,9 @@ class TwoSides:
     def _item(self, position: int) -> str:
         back, index = divmod(position, self.per_day)
         day = self.until - timedelta(days=back)
-        at = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(seconds=86399 - index * 86399 // self.per_day)
+        at = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(
+            seconds=86399 - index * 86399 // self.per_day
+        )
         sid, status = self._newest_first(day)[index], self._status(position)
         return _ITEM.format(
             account=ACCOUNT_SID,

@@ -94,6 +94,10 @@ def _own_logs() -> Iterator[None]:
         root.handlers[:] = handlers
         root.setLevel(level)
         structlog.configure(**config)
+        for module in list(sys.modules.values()):
+            # structlog keeps what a logger was configured with at its first word; capture_logs could not hear it.
+            if isinstance(log := getattr(module, "log", None), type(structlog.get_logger())):
+                vars(log).pop("bind", None)
 
 
 def on_terminal(*arguments: str, typed: str = "", awaiting: str = "", columns: int = 84) -> tuple[int, str]:

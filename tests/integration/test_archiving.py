@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+import subprocess
 from typing import Any
 
 import jsonschema
@@ -10,6 +11,7 @@ import pytest
 from deploy.local.stack import Stack
 from deploy.local.twilio import Hook, Match, Request
 from tests.integration.bucket import Bucket, folder
+from tests.integration.command_line import ENTRY
 from tests.integration.conftest import MAIN, SUB
 from tests.receipt_schema import ABSENCE_SCHEMA, DELETION_SCHEMA, RECEIPT_SCHEMA
 
@@ -164,3 +166,17 @@ def test_a_forged_callback_reaches_nothing(stack: Stack, archived: Bucket) -> No
     assert archived.keys(recording) == []
     with stack.redis.client() as client:
         assert client.llen("recording-archiver:archive") == 0
+
+
+def test_what_archiver_record_starts_is_archived(stack: Stack, archived: Bucket) -> None:
+    """Started from the command line, called back, archived and deleted: the whole way."""
+    call = stack.simulator.place_call(MAIN.sid, seconds=3.0)
+    ran = subprocess.run(
+        [ENTRY, "record", "start", call.sid], env=stack.environment, capture_output=True, text=True, check=True
+    )
+    stack.simulator.end_call(call)
+    recording = stack.simulator.recordings[ran.stdout.strip()]
+    archived.wait_for("deletions", recording)
+    receipt = archived.wait_for("receipts", recording)
+    assert receipt["media"]["requested_channels"] == 2
+    assert receipt["callback"]["RecordingStatus"] == "completed"

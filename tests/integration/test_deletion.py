@@ -9,6 +9,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from structlog.testing import capture_logs
 
 from app.receipt import DELETIONS_PAUSED, archiver_version, parse_iso
 from deploy.local.twilio import Hook, Match, Request, Response, SimRecording
@@ -106,20 +107,22 @@ def test_the_documents_carry_the_retention_of_the_media(make_workbench: Callable
 
 
 def forbidden(bench: Workbench, recording: SimRecording) -> str:
-    """Try to delete, and return why that is forbidden; nothing was written or sent then."""
+    """Try to delete, and return what an operator is told; nothing was written or sent then."""
     with pytest.raises(ForbiddenDeletionError) as caught:
         bench.delete(recording)
     assert bench.deletes(recording) == []
     assert bench.bucket.document("deletions", recording, "requested.json") is None
     assert bench.bucket.document("deletions", recording) is None
-    return caught.value.reason
+    return str(caught.value)
 
 
 @pytest.mark.parametrize("setting", ["never", "24h"])
 def test_twilio_delete_keeps_the_source(workbench: Workbench, setting: str) -> None:
     """With `never`, or before the delay is over, the source stays."""
     recording = archived(workbench)
-    assert forbidden(workbench.under(TWILIO_DELETE=setting), recording) == "deletion_not_due"
+    assert forbidden(workbench.under(TWILIO_DELETE=setting), recording) == (
+        "deletion_not_due: TWILIO_DELETE asks to keep the source for now"
+    )
 
 
 def test_twilio_delete_counts_from_the_archival(workbench: Workbench) -> None:
@@ -138,14 +141,14 @@ def test_a_legal_hold_forbids_it(make_workbench: Callable[..., Workbench]) -> No
     bench.bucket.client.put_object_legal_hold(
         Bucket=bench.bucket.name, Key=bench.filing(recording).media("wav"), LegalHold={"Status": "ON"}
     )
-    assert forbidden(bench, recording) == "legal_hold"
+    assert forbidden(bench, recording) == "legal_hold: the media is under an S3 legal hold"
 
 
 def test_a_quarantine_forbids_it(workbench: Workbench) -> None:
     """A quarantine document blocks the deletion of its recording, whatever it says, and of no other."""
     recording, other = archived(workbench), archived(workbench)
     workbench.overwrite(workbench.filing(recording).quarantine, b"")
-    assert forbidden(workbench, recording) == "quarantined"
+    assert forbidden(workbench, recording) == "quarantined: the recording is in quarantine"
     workbench.delete(other)
     assert other.deleted_at is not None
 
@@ -158,7 +161,8 @@ def test_the_stop_switch_forbids_it(workbench: Workbench, prefix: str) -> None:
     switch = bench.settings.ARCHIVE_PREFIX + "control/deletions-paused.json"
     pause_deletions(bench.archive, "archive_differs", recording.sid)
     assert bench.bucket.body(switch) is not None
-    assert forbidden(bench, recording) == "deletions_paused"
+    told = "deletions_paused: control/deletions-paused.json in the bucket says why"
+    assert forbidden(bench, recording) == told
     bench.archive.remove(switch)
     bench.delete(recording)
     assert recording.deleted_at is not None
@@ -166,7 +170,9 @@ def test_the_stop_switch_forbids_it(workbench: Workbench, prefix: str) -> None:
 
 def test_the_stop_switch_says_why_and_stays(workbench: Workbench) -> None:
     """The document names reason and recording, and the first reason stands."""
-    pause_deletions(workbench.archive, "archive_differs", "RE1")
+    with capture_logs() as logs:
+        pause_deletions(workbench.archive, "archive_differs", "RE1")
+    assert logs == [{"event": "deletions_paused", "log_level": "error", "reason": "archive_differs"}]
     pause_deletions(workbench.archive, "another", "RE2")
     document = json.loads(workbench.bucket.body(DELETIONS_PAUSED) or b"")
     assert is_recent(document.pop("paused_at"))
@@ -185,7 +191,9 @@ def test_a_404_to_the_first_request_is_somebody_elses_deletion(workbench: Workbe
     """What was gone before we asked was not deleted by us, and the deletion receipt says so."""
     recording = archived(workbench)
     workbench.simulator.delete(recording)
-    workbench.delete(recording)
+    with capture_logs() as logs:
+        workbench.delete(recording)
+    assert logs == [{"event": "source_deleted", "log_level": "info", "answer": 404, "by_archiver": False}]
     deletion = workbench.bucket.document("deletions", recording) or {}
     assert deletion["answer"] == {"status": 404, "by_archiver": False}
     assert deletion["confirmation"]["status"] == "deleted"
@@ -216,8 +224,9 @@ def test_a_deletion_that_twilio_does_not_confirm_is_not_proven(workbench: Workbe
         return Response.json(json.loads(response.body.read()) | {"status": "completed"})
 
     workbench.simulator.inject(Hook(after=still_there), recording.sid, Match(endpoint="resource"))
-    with pytest.raises(NotReadyError, match="deletion_unconfirmed"):
+    with pytest.raises(NotReadyError) as caught:
         workbench.delete(recording)
+    assert str(caught.value) == "deletion_unconfirmed: Twilio does not call the recording deleted yet"
     assert workbench.bucket.document("deletions", recording) is None
     workbench.delete(recording)
     assert (workbench.bucket.document("deletions", recording) or {})["answer"] == {"status": 404, "by_archiver": True}

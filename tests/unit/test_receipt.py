@@ -138,6 +138,34 @@ def test_absence_without_a_date_is_filed_as_undated() -> None:
     assert undated.index(CA, None) == []
 
 
+@pytest.mark.parametrize("prefix", ["", "twilio/"])
+@pytest.mark.parametrize("day", [DAY, None])
+def test_every_key_leads_back_to_its_filing(prefix: str, day: date | None) -> None:
+    """What is filed by day is found by its key alone."""
+    filing = Filing(prefix, AC, RE, day)
+    keys = (filing.media("wav"), filing.media("mp3"), filing.receipt, filing.deletion, filing.deletion_request)
+    for key in (*keys, filing.absence, filing.quarantine, filing.transcriptions):
+        assert Filing.from_key(prefix, key) == filing
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        f"recordings/{FILED}.wav",
+        f"twilio/recordings/{FILED}",
+        f"twilio/recordings/{FILED}.wav/more",
+        f"twilio/quarantine/account={AC}/year=2026/month=02/day=30/{RE}.json",
+        f"twilio/quarantine/account={AC}/day=someday/{RE}.json",
+        f"twilio/quarantine/account={AC}/day=undated/{CA}.json",
+        f"twilio/control/holds/account={AC}/{RE}.json",
+        f"twilio/index/account={AC}/recording={RE}/2026-11-02",
+    ],
+)
+def test_other_keys_are_no_filing(key: str) -> None:
+    """A key of another prefix, day or kind is left alone."""
+    assert Filing.from_key("twilio/", key) is None
+
+
 @given(st.integers(0, 10**10))
 def test_recording_is_filed_under_the_utc_day_of_its_creation(seconds: int) -> None:
     """A day of Twilio's list is one prefix in S3, with its numbers as wide as they sort."""

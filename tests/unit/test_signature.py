@@ -242,6 +242,12 @@ def test_other_announcements_are_refused(settings: str) -> None:
     assert judge(SignedRequest(PATH, sign("token", ORIGIN + PATH, PAIRS), PAIRS, settings=settings), by=by) is None
 
 
+def test_the_id_of_a_shared_key_may_hold_an_equals_sign() -> None:
+    """What follows the first equals sign is the value, whatever it holds."""
+    request = SignedRequest(PATH, SHARED, PAIRS, settings="key=key=1,algorithm=HMAC_SHA256")
+    assert judge(request, by=account(**{"key=1": "shared"})) == -1
+
+
 def test_announced_shared_key_is_the_only_one_tried() -> None:
     """A request that announces a shared key is not accepted under a token, nor under SHA-1."""
     announced = "key=key1,algorithm=HMAC_SHA256"
@@ -265,7 +271,9 @@ def json_request(query: str, body: bytes = BODY) -> SignedRequest:
     return SignedRequest(target, sign("token", ORIGIN + target), body_sha256=body_sha256(body))
 
 
-@pytest.mark.parametrize("query", ["bodySHA256={}", "a=1&bodySHA256={}", "bodySHA256={}&a=1", "a&bodySHA256={}&"])
+@pytest.mark.parametrize(
+    "query", ["bodySHA256={}", "a=1&bodySHA256={}", "bodySHA256={}&a=1", "bodySHA256={}&a=?", "a&bodySHA256={}&"]
+)
 def test_json_with_its_digest_is_accepted(query: str) -> None:
     """A JSON body is accepted when its digest is in the signed query."""
     assert judge(json_request(query.format(body_sha256(BODY)))) == 0
@@ -285,6 +293,7 @@ def test_json_with_its_digest_is_accepted(query: str) -> None:
         "bodySHA256={lower}&bodySHA256={lower}",
         "bodySHA256={other}&bodySHA256={lower}",
         "bodySHA256={lower}&bodySHA256=",
+        "bodySHA256={lower}&bodySHA256={lower}=",
         "xbodySHA256={lower}",
     ],
 )

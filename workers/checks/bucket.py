@@ -41,7 +41,11 @@ def check_bucket(settings: WorkerSettings, *, write: bool) -> Iterator[Result]:
     yield from _reached(store, first)
     if first.headers.get("date"):
         yield judge_clock("clock", first.headers["date"], first.at)
-    if first.fault or first.code in _CREDENTIALS | _ELSEWHERE | {"NoSuchBucket"} or not _owned(store, first):
+    if (
+        first.fault
+        or first.code in _CREDENTIALS | _ELSEWHERE | {"NoSuchBucket", "RequestTimeTooSkewed"}
+        or not _owned(store, first)
+    ):
         return
     yield _missing_key(store)
     yield from _versioning(store)
@@ -182,7 +186,7 @@ def _expiry(settings: WorkerSettings, days: int) -> Result:
     kept = settings.ARCHIVE_RETENTION_DAYS
     found = f"a lifecycle rule removes objects after {days} days"
     if kept is None:
-        mend = "take it away, unless the law wants no longer retention; set ARCHIVE_RETENTION_DAYS to say so"
+        mend = "take it away, or let it wait until the retention that the law asks for is over"
         return amber("expiry", found, mend)
     if days < kept:
         return red("expiry", f"{found}, before ARCHIVE_RETENTION_DAYS", f"let the rule wait for {kept} days at least")

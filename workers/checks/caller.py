@@ -110,7 +110,7 @@ class Caller:
             query, headers = f"?bodySHA256={body_sha256(body)}", {"Content-Type": "application/json"}
         else:
             body, headers = urlencode(fields).encode(), {"Content-Type": _FORM}
-        signed = f"{sign_for or self._settings.PUBLIC_URL}{path}{query}"
+        signed = f"{_as_signed(sign_for or self._settings.PUBLIC_URL)}{path}{query}"
         if key:
             headers["X-Twilio-Signature"] = sign(key, signed, pairs, "sha256" if shared_key else "sha1")
         if shared_key:
@@ -145,6 +145,14 @@ class Caller:
                 return Reply(answer.status_code, monotonic() - started, None, lowered, read)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             return Reply(0, monotonic() - started, fault_of(error))
+
+
+def _as_signed(url: str) -> str:
+    """Return a URL as Twilio signs it: the port is dropped for https, and kept for http."""
+    parts = urlsplit(url)
+    if parts.scheme != "https" or parts.port is None:
+        return url
+    return url.replace(parts.netloc, parts.netloc.rpartition(":")[0], 1)
 
 
 def _fields(account_sid: str) -> dict[str, str]:

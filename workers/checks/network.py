@@ -29,11 +29,16 @@ def fault_of(error: BaseException) -> Fault:
     for cause in causes:
         match cause:
             case ssl.SSLCertVerificationError():
-                return Fault("certificate", f"its certificate is refused: {cause.verify_message or 'unverified'}")
+                return Fault(
+                    "certificate", f"its certificate is refused: {getattr(cause, 'verify_message', '') or 'unverified'}"
+                )
             case ssl.SSLEOFError() | ssl.SSLZeroReturnError():
                 continue  # a connection that was closed
             case ssl.SSLError():
-                return Fault("tls", f"what answers there does not speak TLS ({cause.reason or 'handshake failed'})")
+                return Fault(
+                    "tls",
+                    f"what answers there does not speak TLS ({getattr(cause, 'reason', None) or 'handshake failed'})",
+                )
             case socket.gaierror():
                 return Fault("name", "its host name is not known")
             case ConnectionRefusedError():

@@ -1,6 +1,6 @@
 """Check the queue: that Redis is reached as the settings say, keeps what it is given, and that somebody takes it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from time import time
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, ResponseError
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.retry import Retry
 
 from app.queue import ARCHIVE_QUEUE, DELETE_QUEUE, KEY_PREFIX, SWEEP_QUEUE, redis_client
@@ -44,11 +44,13 @@ def check_redis(settings: CommonSettings) -> Iterator[Result]:
             return
         yield green("reached", where)
         yield _tls(settings)
-        yield from _told(client, "server", _server)
-        yield from _told(client, "memory", _memory)
-        yield from _told(client, "persistence", _persistence)
-        yield from _clock(client)
-        yield from _use(client)
+        try:
+            for section, judge in (("server", _server), ("memory", _memory), ("persistence", _persistence)):
+                yield from _told(client, section, judge)
+            yield from _clock(client)
+            yield from _use(client)
+        except (RedisError, OSError) as error:
+            yield red("connection", f"it broke: {fault_of(error).words}", "see what ends connections to Redis")
 
 
 def _client(settings: CommonSettings) -> Redis:
@@ -64,18 +66,19 @@ def _mend(settings: CommonSettings, fault: Fault) -> str:
             "use the host name that is in its certificate; where the provider signs it itself (Heroku), "
             "set REDIS_TLS_VERIFY=none"
         )
-    if fault.kind in ("closed", "timeout") and url.startswith("redis://") and _speaks_tls(settings):
-        return "it speaks TLS: begin REDIS_URL with rediss://"
+    if fault.kind in ("closed", "timeout", "tls"):
+        other, words = ("rediss", "it speaks TLS") if url.startswith("redis:") else ("redis", "it does not speak TLS")
+        if _answers(settings, f"{other}{url[url.index(':') :]}"):
+            return f"{words}: begin REDIS_URL with {other}://"
     return {
-        "tls": "it does not speak TLS at this port: begin REDIS_URL with redis://, or correct the port",
+        "tls": "correct the port in REDIS_URL",
         "name": "correct the host in REDIS_URL",
         "refused": "start Redis, and mend host and port in REDIS_URL",
     }.get(fault.kind, "let this machine reach Redis (firewall, security group), and mend REDIS_URL")
 
 
-def _speaks_tls(settings: CommonSettings) -> bool:
-    """Tell whether it is Redis that answers over TLS, also when it then refuses us."""
-    url = settings.REDIS_URL.get_secret_value().replace("redis://", "rediss://", 1)
+def _answers(settings: CommonSettings, url: str) -> bool:
+    """Tell whether it is Redis that answers under another URL, also when it then refuses us."""
     with _client(settings.model_copy(update={"REDIS_URL": SecretStr(url), "REDIS_TLS_VERIFY": "none"})) as client:
         try:
             client.ping()
@@ -98,15 +101,13 @@ def _tls(settings: CommonSettings) -> Result:
     return amber("TLS", "not encrypted", "begin REDIS_URL with rediss://, or keep the network private")
 
 
-def _told(client: Redis, section: str, judge: Any) -> Iterator[Result]:
+def _told(client: Redis, section: str, judge: Callable[[Mapping[str, Any]], Iterator[Result]]) -> Iterator[Result]:
     """Judge a section of INFO, where Redis tells it."""
     try:
-        info = dict(client.info(section))
-    except NoPermissionError:
-        yield skipped(section, "the user of REDIS_URL may not ask for INFO")
+        info = dict(client.info(section)) | dict(client.info("replication") if section == "server" else {})
+    except ResponseError as error:
+        yield skipped(section, f"Redis does not tell its INFO: {_code(error)}")
     else:
-        if section == "server":
-            info |= dict(client.info("replication"))
         yield from judge(info)
 
 

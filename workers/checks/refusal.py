@@ -175,4 +175,6 @@ def _difference(ours: str, theirs: str) -> str:
         ("prefix", mine.path, its.path),
     )
     names = [name for name, ours_has, theirs_has in pairs if ours_has != theirs_has]
+    if mine.port and its.port is None:  # it takes a URL without a port whatever its own is
+        return f"another {' and '.join(names)} in PUBLIC_URL"
     return f"another {' and '.join(names)} in PUBLIC_URL: {theirs}"

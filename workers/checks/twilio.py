@@ -11,7 +11,7 @@ from app.recording import MalformedError, Recording, is_sid
 from app.settings import TwilioAccount, TwilioSettings
 from workers.checks.network import TIMEOUT_S, fault_of, host_fault, judge_clock
 from workers.checks.results import Result, State, amber, green, red, skipped
-from workers.errors import TemporaryError
+from workers.errors import ArchiverError, GoneError, TemporaryError
 from workers.twilio_api import Answer, TwilioApi
 
 # https://www.twilio.com/docs/global-infrastructure/api-domain-migration-guide: hosts without an edge are gone.
@@ -32,26 +32,21 @@ def check_account(settings: TwilioSettings, account: TwilioAccount) -> Iterator[
         yield judged
         if judged.state is State.RED:
             return
-    answers = []
+    answers: dict[SecretStr, Answer] = {}
     try:
         for token in account.auth_tokens:
-            answers.append(_as(account, token).ask(account.account_sid, "", {"PageSize": "1000"}))
+            answers[token] = _as(account, token).ask(account.account_sid, "Recordings.json", {"PageSize": "1"})
     except TemporaryError as error:
         mend = "let this machine reach Twilio over https, and compare TWILIO_REGION and TWILIO_EDGE"
         yield red("REST API", f"{_hostname(account)}: {fault_of(error).words}", mend)
         return
     now = datetime.now(UTC)
     yield green("REST API", f"{_hostname(account)} answers")
-    yield judge_clock("clock", answers[-1].date, now)
-    yield _judge_tokens(account, answers)
-    working = next(
-        (token for token, answer in zip(account.auth_tokens, answers, strict=True) if answer.status == 200), None
-    )
+    yield judge_clock("clock", answers[account.auth_tokens[-1]].date, now)
+    yield _judge_tokens(list(answers.values()))
+    working = next((token for token, answer in answers.items() if answer.status == 200), None)
     if working is not None:
-        listed = next(answer for answer in answers if answer.status == 200)
-        accounts = [each for each in _items(listed, "accounts") if is_sid(each.get("sid"), "AC")]
-        yield from _status(account, [each for each in accounts if each["sid"] == account.account_sid])
-        yield from _strangers(settings, account, working, accounts)
+        yield from _account(settings, account, working)
     if account.api_key or working is not None:
         yield from _recordings(account if account.api_key else _narrowed(account, working))
 
@@ -90,7 +85,7 @@ def _host(account: TwilioAccount) -> Iterator[Result]:
         yield green("region", found)
 
 
-def _judge_tokens(account: TwilioAccount, answers: list[Answer]) -> Result:
+def _judge_tokens(answers: list[Answer]) -> Result:
     places = [f"{place} ({_words(answer)})" for place, answer in enumerate(answers, 1) if answer.status != 200]
     count = len(answers)
     if not places:
@@ -102,6 +97,21 @@ def _judge_tokens(account: TwilioAccount, answers: list[Answer]) -> Result:
     if answers[0].status != 200:
         return amber("auth token", refused, "put a token that works first: each request tries them in their order")
     return amber("auth token", refused, "leave it out once no callback that it signed is on its way")
+
+
+def _account(settings: TwilioSettings, account: TwilioAccount, token: SecretStr) -> Iterator[Result]:
+    """Look at the accounts that a token sees: its own one, and subaccounts."""
+    try:
+        listed = _as(account, token).ask(account.account_sid, "", {"PageSize": "1000"})
+    except TemporaryError as error:
+        yield skipped("subaccounts", fault_of(error).words)
+        return
+    if listed.status != 200:
+        yield skipped("subaccounts", f"Twilio does not list them: {_words(listed)}")
+        return
+    accounts = [each for each in _items(listed, "accounts") if is_sid(each.get("sid"), "AC")]
+    yield from _status(account, [each for each in accounts if each["sid"] == account.account_sid])
+    yield from _strangers(settings, account, token, accounts)
 
 
 def _status(account: TwilioAccount, own: list[Mapping[str, Any]]) -> Iterator[Result]:
@@ -166,29 +176,31 @@ def _recordings(account: TwilioAccount) -> Iterator[Result]:
             yield red(name, f"may list but not read recordings: {_words(read)}", _mend(read, mend))
             return
         yield green(name, "may list and read recordings (deleting is not tried)")
-        media = api.ask(sid, f"{recording}.wav")
-        if media.status == 404 and api.is_stored_externally(Recording.parse(newest)):
-            mend = "leave this account to Twilio's external storage, or turn that off: there is nothing to archive"
-            yield amber("media", "Twilio writes the recordings to storage of the account's own", mend)
-            return
-        yield from _media(media, api.ask(sid, f"{recording}.wav", anonymously=True))
+        yield from _media(api, Recording.parse(newest))
     except MalformedError as error:
         yield red(name, f"the newest recording is not as Twilio documents it: {error}", "report it with its SID")
     except TemporaryError as error:
         yield red(name, fault_of(error).words, "check again; if it stays so, look at Twilio's status page")
 
 
-def _media(known: Answer, stranger: Answer) -> Iterator[Result]:
-    """Judge the newest recording's media, as it is served to us and to anybody."""
-    if known.status in (401, 403):
-        yield red("media", f"Twilio refuses the media: {_words(known)}", "give the key leave to read media")
-    elif known.status >= 400 and known.status != 404:
-        yield amber("media", f"Twilio answers {_words(known)}", "check again when the newest recording is completed")
-    elif known.status < 400:
-        yield green("media", "the newest recording can be downloaded")
-    if known.status == 404:
-        yield skipped("media access", "the newest recording has no media at Twilio")
-    elif stranger.status < 400:
+def _media(api: TwilioApi, recording: Recording) -> Iterator[Result]:
+    """Open the newest recording's media as a worker does, and then as anybody could."""
+    try:
+        with api.media(recording.account_sid, recording.sid, "wav", None):
+            yield green("media", "the newest recording can be downloaded")
+    except GoneError:
+        if api.is_stored_externally(recording):
+            mend = "leave this account to Twilio's external storage, or turn that off: there is nothing to archive"
+            yield amber("media", "Twilio writes the recordings to storage of the account's own", mend)
+        else:
+            yield skipped("media access", "the newest recording has no media at Twilio")
+        return
+    except ArchiverError as error:
+        yield red("media", error.detail, "give the key leave to read media, and see what is between here and Twilio")
+        return
+    path = f"Recordings/{recording.sid}.wav"
+    stranger = api.ask(recording.account_sid, path, anonymously=True)
+    if stranger.status < 400:
         mend = "turn on HTTP authentication for media in Twilio's console (Voice, Settings, General)"
         yield amber("media access", "whoever knows the address of a recording can listen to it", mend)
     elif stranger.status in (401, 403):

@@ -65,7 +65,7 @@ class Writes:
         mends = {
             "a retention": "allow s3:PutObjectRetention on the bucket's objects",
             "If-None-Match": "use a store that knows conditional writes: this one refuses them",
-            "ARCHIVE_SSE and ARCHIVE_KMS_KEY_ID": "correct them, and allow kms:GenerateDataKey and kms:Decrypt on the key",
+            "ARCHIVE_SSE and ARCHIVE_KMS_KEY_ID": "correct them, or allow kms:GenerateDataKey and kms:Decrypt on it",
         }
         for names, what in parts:
             rest = {name: value for name, value in usual.items() if name not in names}

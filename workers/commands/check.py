@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from typing import Final
 
 import click
 from rich.console import Console
@@ -21,14 +22,16 @@ from workers.checks.twilio import check_account
 from workers.checks.web import check_web
 from workers.cli import Exit, say
 
-_STYLES = {State.GREEN: "green", State.AMBER: "yellow", State.RED: "bold red", State.SKIPPED: "dim"}
+_THINGS: Final = ("twilio", "web", "redis", "bucket")
+_STYLES: Final = {State.GREEN: "green", State.AMBER: "yellow", State.RED: "bold red", State.SKIPPED: "dim"}
 
 
 @click.command()
+@click.option("--only", multiple=True, type=click.Choice(_THINGS), help="Try this only (may be repeated).")
 @click.option("--no-write", is_flag=True, help="Write nothing to the bucket, not even to its scratch prefix.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 @click.pass_context
-def check(context: click.Context, no_write: bool, as_json: bool) -> Exit:
+def check(context: click.Context, only: tuple[str, ...], no_write: bool, as_json: bool) -> Exit:
     """Try Twilio, the callback URL, Redis and the bucket, and name the mend for what is wrong.
 
     Green works, amber works and should be mended, red does not work; what could not be tried is skipped. Nothing is
@@ -36,8 +39,7 @@ def check(context: click.Context, no_write: bool, as_json: bool) -> Exit:
     something is red, 5 when the settings can't be read.
     """
     settings = Group("settings", check_settings)
-    groups = [*_twilio(), *_group("web", WebSettings, check_web), *_group("Redis", CommonSettings, check_redis)]
-    groups += _group("bucket", WorkerSettings, partial(check_bucket, write=not no_write))
+    groups = [group for thing in only or _THINGS for group in _groups(thing, write=not no_write)]
     settings.run()
     _run(groups)
     for group in (settings, *groups):
@@ -49,20 +51,32 @@ def check(context: click.Context, no_write: bool, as_json: bool) -> Exit:
     return Exit.DISCREPANCIES if any(group.worst is State.RED for group in groups) else Exit.OK
 
 
-def _group(name: str, cls: type[S], checks: Callable[[S], Iterable[Result]]) -> list[Group]:
+def _groups(thing: str, *, write: bool) -> list[Group]:
+    """Return the checks of a thing: of Twilio, a group for each account."""
+    match thing:
+        case "twilio":
+            return _twilio()
+        case "web":
+            return [_group("web", WebSettings, check_web)]
+        case "redis":
+            return [_group("Redis", CommonSettings, check_redis)]
+    return [_group("bucket", WorkerSettings, partial(check_bucket, write=write))]
+
+
+def _group(name: str, cls: type[S], checks: Callable[[S], Iterable[Result]]) -> Group:
     """Make a group of checks; without its settings, one that says so."""
     try:
         settings = load(cls)
     except SettingsError:
-        return [Group(name, lambda: [skipped("all", "not tried: the settings have to be mended first")])]
-    return [Group(name, lambda: checks(settings))]
+        return Group(name, lambda: [skipped("all", "not tried: the settings have to be mended first")])
+    return Group(name, lambda: checks(settings))
 
 
 def _twilio() -> list[Group]:
     try:
         settings = load(TwilioSettings)
     except SettingsError:
-        return _group("Twilio", TwilioSettings, lambda _: ())
+        return [_group("Twilio", TwilioSettings, lambda _: ())]
     return [
         Group(f"Twilio {account.account_sid}", partial(check_account, settings, account))
         for account in settings.accounts.values()

@@ -49,6 +49,7 @@ class Fetch:
     archive: Archive
     bucket_owner: str | None
     output: Path
+    into_directory: bool
     private_key: RSAPrivateKey | None
     as_stored: bool
     overwrite: bool
@@ -66,7 +67,7 @@ class Fetch:
             raise FetchError("encrypted", f"give --private-key (of the public key {sid}), or ask for it --as-stored")
         ciphertext = encrypted and self.as_stored
         destination = self.output
-        if destination.is_dir():
+        if self.into_directory or destination.is_dir():
             destination /= f"{filing.recording_sid}.{media.format}{'.encrypted' if ciphertext else ''}"
         if not self.dry_run:
             self._retrieve(filed, destination)
@@ -146,7 +147,7 @@ def fetch(
     key = _load_key(private_key, passphrase_file, secret) if private_key else None
     find = finder(settings, account)
     with _directory(output, several=several and not dry_run) as place:
-        work = Fetch(find.archive, settings.ARCHIVE_BUCKET_OWNER, place, key, as_stored, force, dry_run)
+        work = Fetch(find.archive, settings.ARCHIVE_BUCKET_OWNER, place, several, key, as_stored, force, dry_run)
         code = for_each_recording(find, recording_sids, call_sid, conference_sid, work.run)
         if to_stdout and not dry_run:
             for each in work.fetched:

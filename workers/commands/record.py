@@ -35,7 +35,13 @@ def record() -> None:
 
 @record.command()
 @_call
-@click.option("--track", type=click.Choice(["both", "inbound", "outbound"]), default="both", show_default=True)
+@click.option(
+    "--track",
+    type=click.Choice(["both", "inbound", "outbound"]),
+    default="both",
+    show_default=True,
+    help="Which side of the call.",
+)
 @click.option("--trim", is_flag=True, help="Cut silence at the beginning and end.")
 @account_option
 @dry_run_option
