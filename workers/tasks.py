@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 import structlog
 from celery import Celery, Task
 
-from app.queue import ARCHIVE_TASK, AUDIT_TASK, BACKFILL_TASK, DELETE_TASK, SWEEP_TASK, Publisher
+from app.queue import ARCHIVE_TASK, AUDIT_TASK, BACKFILL_TASK, DELETE_TASK, SWEEP_TASK, Publisher, QueueUnavailableError
 from app.receipt import ERROR_EXPLANATIONS, Filing, Receipt, iso
 from app.recording import CALLBACK_FIELDS, Recording, is_sid
 from app.settings import WorkerSettings
@@ -79,6 +79,8 @@ class Work:
             with self._quarantining(filing):
                 recording = self._look(account_sid, recording_sid)
             if recording is not None:
+                if wake:
+                    self.archive.remove(filing.quarantine)  # from when Twilio's answer could not even be filed
                 filing = Filing.of(self.settings.ARCHIVE_PREFIX, recording)
             with self._quarantining(filing):
                 is_due = self._advance(filing, recording, callback, wake=wake)
@@ -210,6 +212,8 @@ def _attempt(task: "Task[Any, Any]", act: Callable[[Message], None], message: Me
     """Run one attempt; retry soon what may succeed soon, and leave the rest to the sweep."""
     try:
         act(message)
+    except QueueUnavailableError as error:
+        log.warning("next_step_not_enqueued", detail=str(error))  # the sweep brings the recording back
     except ForbiddenDeletionError as error:
         log.info("deletion_forbidden", reason=error.reason, detail=error.detail)
     except ArchiverError as error:

@@ -3,6 +3,7 @@
 import click
 
 from app.settings import PublicSettings, load
+from workers.cli import say
 
 PATH = "/recording-status"
 
@@ -15,8 +16,11 @@ def callback_url(plain: bool) -> None:
     The fragment #rc=5&rp=all makes Twilio repeat a callback that was not answered with success; it is neither sent
     nor signed (https://www.twilio.com/docs/usage/webhooks/webhooks-connection-overrides).
     """
-    url = callback_of(load(PublicSettings))
+    settings = load(PublicSettings)
+    url = callback_of(settings)
     click.echo(url.partition("#")[0] if plain else url)
+    if settings.WEBHOOK_USERNAME is not None:
+        say("Twilio needs the credentials in it: https://WEBHOOK_USERNAME:WEBHOOK_PASSWORD@…")
 
 
 def callback_of(settings: PublicSettings) -> str:
