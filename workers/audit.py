@@ -155,7 +155,7 @@ class Audit:
             if ledger.receipt and not ledger.media:
                 ledger.retention_over = self._retention_is_over(account_sid, sid, day, rules.began)
             verdict, read = judge(source, ledger, rules), False
-            if ledger.receipt and ledger.media and self._is_sampled(sid, rules.began):
+            if ledger.receipt and ledger.media and self.is_sampled(sid, rules.began):
                 read, fault = self._read_again(account_sid, sid, day)
                 verdict = Verdict(State.MISMATCH, fault, wrong=True) if fault else verdict
             audited.add(Finding(account_sid, sid, day, verdict, read), source, ledger)
@@ -173,7 +173,7 @@ class Audit:
             return storage.retention == "already past"
         return parse_iso(storage.retain_until) <= now
 
-    def _is_sampled(self, sid: str, now: datetime) -> bool:
+    def is_sampled(self, sid: str, now: datetime) -> bool:
         """Choose by SID and date: every day another share, and after 1 / `read_share` days all have been read."""
         if self.read_share <= 0:
             return False

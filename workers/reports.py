@@ -205,7 +205,7 @@ class JsonFile:
     def add(self, audited: DayAudit) -> None:
         """Write a day's recordings."""
         begin = f'{{"account_sid":"{audited.account_sid}","recording_sid":"'
-        for line in _lines(audited, begin, lambda fields: f'",{json.dumps(fields)[1:]}'):
+        for line in _lines(audited, begin, lambda fields: f'",{_dumps(fields)[1:]}'):
             self._out.write(self._separator + line)
             self._separator = ",\n"
 
@@ -214,7 +214,7 @@ class JsonFile:
         self._out.write(self._separator if self._separator.startswith("{") else "\n")
         days = [asdict(row) | {"states": dict(row.states)} for row in report.days]
         rest = {"days": days, "totals": report.all_totals(), "checked": report.checked()}
-        self._out.write(f"],{json.dumps(rest, default=str)[1:]}\n")
+        self._out.write(f"],{_dumps(rest)[1:]}\n")
 
 
 class CsvFile:
@@ -250,6 +250,10 @@ def _lines(audited: DayAudit, begin: str, render: Callable[[dict[str, Any]], str
                 }
             )
         yield f"{begin}{finding.recording_sid}{rest}"
+
+
+def _dumps(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, separators=(",", ":"), default=str)
 
 
 def _csv_rest(fields: dict[str, Any]) -> str:

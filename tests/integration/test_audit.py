@@ -4,17 +4,25 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from app.queue import AUDIT_TASK, Publisher
 from app.receipt import iso
+from app.settings import BeatSettings, WorkerSettings, load
+from deploy.local.processes import wait_until
+from deploy.local.servers import RedisServer, S3Server
+from deploy.local.stack import Stack
 from deploy.local.twilio import Account, ErrorStatus, Match, SimRecording, Simulator
+from tests.integration.bucket import Bucket
 from tests.integration.command_line import CommandLine, on_terminal
 from tests.integration.workbench import Workbench
 from workers.absence import record_absence
+from workers.audit import Audit
+from workers.celery_app import create_beat
 from workers.daily_audit import DailyAudit, report_key
 from workers.errors import ContentError
 from workers.judgement import State
@@ -22,28 +30,6 @@ from workers.quarantine import record_failure
 
 HOUR = timedelta(hours=1)
 Produce = Callable[[Workbench], SimRecording]
-
-
-class Clock:
-    """The simulator's time, which can be moved on; whole seconds, as Twilio has."""
-
-    def __init__(self) -> None:
-        self.ahead = timedelta(0)
-
-    def __call__(self) -> datetime:
-        return datetime.now(UTC).replace(microsecond=0) + self.ahead
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def simulator(clock: Clock) -> "Simulator":
-    """Return a Twilio whose time can be moved on."""
-    with Simulator(clock=clock) as simulator:
-        yield simulator
 
 
 @pytest.fixture
@@ -233,12 +219,10 @@ def test_read_data_finds_other_bytes(bench: Workbench, archiver: CommandLine) ->
 
 def test_the_sample_turns_until_all_is_read(bench: Workbench) -> None:
     """With a share of a fifth every recording is read in five days, and none twice."""
-    from workers.audit import Audit
-
     audit = Audit(bench.settings, bench.twilio, bench.archive, read_share=0.2)
     sids = [f"RE{number:032x}" for number in range(200)]
     today = datetime(2026, 11, 22, 12, tzinfo=UTC)
-    chosen = [sid for day in range(5) for sid in sids if audit._is_sampled(sid, today + timedelta(days=day))]
+    chosen = [sid for day in range(5) for sid in sids if audit.is_sampled(sid, today + timedelta(days=day))]
     assert sorted(chosen) == sids
 
 
@@ -351,3 +335,33 @@ def test_a_daily_audit_that_ends_early_leaves_no_report(workbench: Workbench, re
     assert bench.bucket.body(report_key("", today, "html")) is None
     assert daily(bench).run() is not None
     assert bench.bucket.body(report_key("", today, "html")) is not None
+
+
+def test_a_worker_makes_the_daily_audit(
+    redis_server: RedisServer, s3_server: S3Server, databases: Iterator[int]
+) -> None:
+    """What beat asks for reaches a worker, which stores the reports and enqueues what is missing."""
+    database = next(databases)
+    with Stack(
+        ("worker",), settings={"SWEEP_GRACE": "1s"}, redis_server=redis_server, s3_server=s3_server, database=database
+    ) as stack:
+        account_sid = next(iter(stack.simulator.accounts))
+        recording = stack.simulator.record(account_sid, seconds=1.0, date_created=datetime.now(UTC) - HOUR)
+        Publisher(load(WorkerSettings, stack.environment)).publish(AUDIT_TASK)
+        bucket = Bucket(s3_server.client(), stack.bucket)
+        key = report_key("", datetime.now(UTC).date(), "html")
+        page = wait_until(lambda: bucket.body(key), timeout_s=30, what="the report")
+        assert page is not None
+        assert b"missing" in page
+        wait_until(lambda: recording.deleted_at is not None, timeout_s=30, what="what was missing to be archived")
+
+
+def test_the_audit_is_asked_for_every_hour_on_a_queue_of_its_own() -> None:
+    """A scheduler that forgets, and was down at the hour, misses no day; what nobody takes expires before the next."""
+    celery = create_beat(load(BeatSettings, {"REDIS_URL": "redis://127.0.0.1:1/0"}))
+    entry = celery.conf.beat_schedule["audit"]
+    assert entry["task"] == AUDIT_TASK
+    assert entry["schedule"].hour == set(range(24))
+    assert len(entry["schedule"].minute) == 1
+    assert entry["options"]["expires"] <= 3600
+    assert celery.conf.task_routes[AUDIT_TASK] == {"queue": "audit"}

@@ -53,8 +53,8 @@ def test_json_golden() -> None:
     text = report_of(JsonFile, day(FINE, Verdict(State.LOST, "gone", wrong=True)))
     first, second = text.splitlines()[1:3]
     assert first == (
-        f'{{"account_sid":"{ACCOUNT}","recording_sid":"{sid(0)}","day": "2026-11-22", "state": "ok", '
-        '"discrepancy": false, "read": true, "why": ""},'
+        f'{{"account_sid":"{ACCOUNT}","recording_sid":"{sid(0)}","day":"2026-11-22","state":"ok",'
+        '"discrepancy":false,"read":true,"why":""},'
     )
     assert json.loads(second)["state"] == "lost"
     document = json.loads(text)
