@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any, Final, Self
 
 # Twilio: "SIDs are two letters and 32 hexadecimal digits".
 _SID: Final = re.compile(r"[A-Z]{2}[0-9a-fA-F]{32}")
+SID_CHARS: Final = 34
 _STATUS: Final = re.compile(r"[a-z-]{1,32}")
 _MONTH_NAMES: Final = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 _MONTHS: Final = {name: f"{number:02}" for number, name in enumerate(_MONTH_NAMES, start=1)}
@@ -258,7 +260,7 @@ def _utc(raw: Mapping[str, Any], name: str) -> datetime | None:
 
 def utc(text: str) -> datetime:
     """Read Twilio's dates (RFC 2822; without a zone they are UTC). Raises `ValueError`."""
-    # The one form that Twilio uses, in a quarter of the time that the library takes: an audit reads millions of dates.
+    # The one form that Twilio uses, in a quarter of the time that the library takes: an audit reads a million dates.
     if len(text) == _UTC_DATE_CHARS and text.endswith(" +0000") and (month := _MONTHS.get(text[8:11])):
         return datetime.fromisoformat(f"{text[12:16]}-{month}-{text[5:7]}T{text[17:25]}+00:00")
     try:
@@ -266,3 +268,15 @@ def utc(text: str) -> datetime:
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except OverflowError as error:
         raise ValueError("a date out of range") from error
+
+
+def utc_day(text: str) -> date:
+    """Read the UTC day of one of Twilio's dates. Raises `ValueError`."""
+    if len(text) == _UTC_DATE_CHARS and text.endswith(" +0000"):
+        return _day(text[:17])
+    return utc(text).date()
+
+
+@lru_cache(maxsize=128)
+def _day(text: str) -> date:
+    return utc(f"{text}00:00:00 +0000").date()

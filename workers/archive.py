@@ -344,14 +344,16 @@ class Archive:
             return
 
     def listing(self, prefix: str) -> Iterator[tuple[str, datetime]]:
-        """Yield the keys under a prefix in order, each with the time at which it was written (UTC).
+        """Yield the keys under a prefix in order, each with the time at which it was written (UTC)."""
+        for page in self.listing_pages(prefix):
+            yield from page
 
-        Asks S3 for one page of 1,000 at a time.
-        """
+    def listing_pages(self, prefix: str) -> Iterator[list[tuple[str, datetime]]]:
+        """Yield the same a page at a time, of up to 1,000 keys: one request each."""
         with translated():
             pages = self._s3.get_paginator(s3_listing.PAGINATOR)
             for page in pages.paginate(Bucket=self.bucket, Prefix=prefix, **self._owner):
-                yield from s3_listing.entries(page)
+                yield s3_listing.entries(page)
 
     def _put(self, key: str, body: bytes | bytearray, *, checksum: str, **options: Any) -> str | None:
         """Write one object unless its key is taken. Raises `AlreadyThereError` when it is."""

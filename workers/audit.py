@@ -20,13 +20,16 @@ from app.settings import WorkerSettings
 from workers.archive import Archive
 from workers.errors import ArchiverError, ConfigurationError, ContentError, NotRestoredError
 from workers.hints import Hints
-from workers.holds import holds
+from workers.holds import Hold
 from workers.judgement import WITHOUT_AUDIO, Ledger, Rules, Source, State, Verdict, judge
-from workers.ledgers import read_day, read_undated
+from workers.ledgers import read_day, read_holds, read_undated
 from workers.sweep import MAX_QUEUE_DEPTH
 from workers.twilio_api import ListedRecording, TwilioApi
 from workers.verification import read_receipt, verify_receipt
 
+_ONE_DAY: Final = timedelta(days=1)
+# A day is over when so many older recordings have come: around midnight the list need not be in strict order.
+_DISORDER: Final = 1000
 _MESSAGE_LIFE_S: Final = 15 * 60.0  # a message that waited longer is dropped: a sweep or audit finds it again
 
 log = structlog.get_logger()
@@ -101,21 +104,20 @@ class Audit:
             try:
                 for audited in self._account(account_sid, since, until):
                     yield audited
-                    day = audited.day - timedelta(days=1) if audited.day else None
+                    day = audited.day - _ONE_DAY if audited.day else None
             except ArchiverError as error:
-                log.warning("account_not_audited", account_sid=account_sid, reason=error.reason, detail=error.detail)
                 yield DayAudit(account_sid, day, unread=error)
 
     def _account(self, account_sid: str, since: date, until: date) -> Iterator[DayAudit]:
         paused = self.archive.head(self.archive.prefix + DELETIONS_PAUSED) is not None
         rules = Rules(datetime.now(UTC), self.settings.SWEEP_GRACE, self.settings.TWILIO_DELETE, paused)
-        held = {hold.recording_sid for hold in holds(self.archive) if hold.placed}
+        with_holds = read_holds(self.archive, account_sid)
         undated = read_undated(self.archive, account_sid)
         for day, listed in self._days(account_sid, since, until):
             sources = {recording.sid: recording.source for recording in listed}
             ledgers, foreign = read_day(self.archive, account_sid, day)
-            for sid in held & ledgers.keys():
-                ledgers[sid].held = True
+            for sid in with_holds & ledgers.keys():
+                ledgers[sid].held = self._is_held(account_sid, sid)
             for sid in undated.keys() & (sources.keys() | ledgers.keys()):
                 # A failure before the day was known; an absence that Twilio did not know then says nothing any more.
                 ledger = ledgers.setdefault(sid, Ledger())
@@ -126,18 +128,20 @@ class Audit:
 
     def _days(self, account_sid: str, since: date, until: date) -> Iterator[tuple[date, list[ListedRecording]]]:
         """Yield each day with what Twilio lists of it; also days of which it lists nothing any more."""
-        day: date = until
-        of_day: list[ListedRecording] = []
+        by_day: dict[date, list[ListedRecording]] = {}
+        day, older = until, 0
         for recording in self.twilio.listed(account_sid, since, until):
             if recording.day > day:
                 raise ContentError("list_out_of_order", "Twilio's list is not newest first")
-            while recording.day < day:
-                yield day, of_day
-                day, of_day = day - timedelta(days=1), []
-            of_day.append(recording)
+            by_day.setdefault(recording.day, []).append(recording)
+            older += recording.day < day
+            while older > _DISORDER:
+                yield day, by_day.pop(day, [])
+                day -= _ONE_DAY
+                older -= len(by_day.get(day, ()))
         while day >= since:
-            yield day, of_day
-            day, of_day = day - timedelta(days=1), []
+            yield day, by_day.pop(day, [])
+            day -= _ONE_DAY
 
     def _judge_all(
         self,
@@ -160,6 +164,13 @@ class Audit:
                 verdict = Verdict(State.MISMATCH, fault, wrong=True) if fault else verdict
             audited.add(Finding(account_sid, sid, day, verdict, read), source, ledger)
         return audited
+
+    def _is_held(self, account_sid: str, sid: str) -> bool:
+        document = self.archive.read(Filing(self.archive.prefix, account_sid, sid, None).hold)
+        try:
+            return document is not None and Hold.from_json(document.body).placed is not None
+        except ValueError:
+            return False
 
     def _retention_is_over(self, account_sid: str, sid: str, day: date | None, now: datetime) -> bool:
         try:

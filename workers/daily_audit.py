@@ -79,6 +79,9 @@ class DailyAudit:
         for audited in write_all(audit.run(report.scope.since, report.scope.until), report, files):
             enqueuer.enqueue(audited)
             alerts = _alert_lost(audited, alerts)
+            if error := audited.unread:
+                account_sid = audited.account_sid
+                log.error("account_not_audited", account_sid=account_sid, reason=error.reason, detail=error.detail)
         report.strangers = strangers(self.settings, self.twilio)
         report.finished = datetime.now(UTC)
         for file in files:

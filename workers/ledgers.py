@@ -5,8 +5,8 @@ from typing import Final
 
 import structlog
 
-from app.receipt import day_prefix
-from app.recording import is_sid
+from app.receipt import HOLDS, day_prefix
+from app.recording import SID_CHARS, is_sid
 from workers.archive import Archive
 from workers.judgement import Ledger
 
@@ -34,30 +34,39 @@ def read_undated(archive: Archive, account_sid: str) -> dict[str, Ledger]:
     return ledgers
 
 
+def read_holds(archive: Archive, account_sid: str) -> frozenset[str]:
+    """Return the SIDs of the recordings for which a legal hold was ever placed."""
+    prefix = f"{archive.prefix}{HOLDS}account={account_sid}/"
+    start, end = len(prefix), len(prefix) + SID_CHARS
+    return frozenset(key[start:end] for key, _ in archive.listing(prefix))
+
+
 def _read(archive: Archive, collection: str, account_sid: str, day: date | None, ledgers: dict[str, Ledger]) -> int:
     prefix = day_prefix(archive.prefix, collection, account_sid, day)
-    start, foreign = len(prefix), 0
-    for key, written in archive.listing(prefix):
-        sid, _, extension = key[start:].partition(".")
-        ledger = ledgers.get(sid)
-        if ledger is None:
-            if not is_sid(sid, "RE"):
-                foreign += 1
-                continue
-            ledger = ledgers[sid] = Ledger(touched=written)  # what was written last comes first, see above
-        if collection == "deletions":
-            if extension == "json":
-                ledger.deletion = written
+    start, end = len(prefix), len(prefix) + SID_CHARS
+    foreign = 0
+    for page in archive.listing_pages(prefix):
+        for key, written in page:
+            sid = key[start:end]
+            ledger = ledgers.get(sid)
+            if ledger is None:
+                if not is_sid(sid, "RE"):
+                    foreign += 1
+                    continue
+                ledger = ledgers[sid] = Ledger(touched=written)  # what was written last comes first, see above
+            if collection == "deletions":
+                if key.endswith(".requested.json"):
+                    ledger.request = True
+                else:
+                    ledger.deletion = written
+            elif collection == "receipts":
+                ledger.receipt = written
+            elif collection == "recordings":
+                ledger.media += 1
+            elif collection == "absences":
+                ledger.absence = True
             else:
-                ledger.request = True
-        elif collection == "receipts":
-            ledger.receipt = written
-        elif collection == "recordings":
-            ledger.media += 1
-        elif collection == "absences":
-            ledger.absence = True
-        else:
-            ledger.quarantine = True
+                ledger.quarantine = True
     if foreign:
         log.warning("foreign_keys", collection=collection, account_sid=account_sid, day=str(day), count=foreign)
     return foreign

@@ -22,7 +22,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.util import parse_url
 
-from app.recording import MalformedError, Recording, is_sid, utc
+from app.recording import MalformedError, Recording, is_sid, utc, utc_day
 from app.settings import TwilioAccount
 from workers.errors import (
     ArchiverError,
@@ -156,21 +156,19 @@ class TwilioApi:
     def _listed(self, account_sid: str, raw: Mapping[str, Any]) -> ListedRecording:
         if raw["account_sid"] != account_sid or not is_sid(raw["sid"], "RE"):
             raise ValueError("an item of another account, or without a SID")
-        created = utc(raw["date_created"])
-        updated = utc(raw["date_updated"]) if raw.get("date_updated") else created
-        status = str(raw["status"])
+        status, created = str(raw["status"]), raw["date_created"]
+        changed = utc(raw.get("date_updated") or created)
         if status == "completed" and raw.get("duration"):
             # As the sweep counts: from the recording's end, if Twilio has not said anything later.
-            updated = max(
-                updated, utc(raw.get("start_time") or raw["date_created"]) + timedelta(0, int(raw["duration"]))
-            )
+            started = utc(raw.get("start_time") or created)
+            changed = max(changed, started + timedelta(seconds=int(raw["duration"])))
         source = Source(
             status=status,
             error_code=int(raw["error_code"]) if raw.get("error_code") else None,
             stored_externally=self._is_elsewhere(account_sid, raw.get("media_url")),
-            changed=updated,
+            changed=changed,
         )
-        return ListedRecording(raw["sid"], created.date(), source)
+        return ListedRecording(raw["sid"], utc_day(created), source)
 
     def subaccounts(self, account_sid: str) -> list[str]:
         """Return the SIDs of the active accounts that these credentials can see, the account itself included.
@@ -242,9 +240,7 @@ class TwilioApi:
     def _is_elsewhere(self, account_sid: str, media_url: str | None) -> bool:
         if not media_url:
             return False
-        host = _host("/".join(media_url.split("/", 3)[:3]))
-        ours = _host(self._accounts[account_sid].api_base_url)
-        return host != ours and not f".{host}".endswith(_MEDIA_HOSTS[:2])
+        return _is_other_host("/".join(media_url.split("/", 3)[:3]), self._accounts[account_sid].api_base_url)
 
     def start_recording(self, account_sid: str, call_sid: str, form: Mapping[str, str]) -> Recording:
         """Start recording a live call, as the fields of `form` say; never repeated by itself.
@@ -410,8 +406,9 @@ def _list_query(created_from: date | None, created_to: date | None) -> dict[str,
 
 
 @lru_cache(maxsize=64)
-def _host(origin: str) -> str | None:
-    return urlsplit(origin).hostname
+def _is_other_host(origin: str, base_url: str) -> bool:
+    host = urlsplit(origin).hostname
+    return host != urlsplit(base_url).hostname and not f".{host}".endswith(_MEDIA_HOSTS[:2])
 
 
 def _anonymous(request: requests.PreparedRequest) -> requests.PreparedRequest:

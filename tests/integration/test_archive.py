@@ -11,7 +11,7 @@ from datetime import timedelta
 import pytest
 import urllib3
 
-from deploy.local.s3_proxy import AnswerLost, Hook, S3Request, S3Response
+from deploy.local.s3_proxy import AnswerLost, Fault, Hook, S3Request, S3Response
 from tests.integration.workbench import KEY, LARGE, METADATA, SMALL, Workbench, now, refusal, store, stream_of, wav_of
 from workers.archive import PART_BYTES, composite_checksum
 from workers.errors import ConfigurationError, ContentError, TemporaryError
@@ -243,6 +243,13 @@ def test_an_abort_that_fails_hides_no_error(workbench: Workbench) -> None:
     assert workbench.uploads() == [KEY]
 
 
+class OneAPage(Fault):
+    """Let S3 list one upload a page."""
+
+    def forward(self, request: S3Request) -> S3Request:
+        return replace(request, target=f"{request.target}&max-uploads=1")
+
+
 def test_stale_uploads_of_ours_are_thrown_away(workbench: Workbench) -> None:
     """Uploads of recordings under our prefix that are old enough are aborted; others are left alone."""
     client, name = workbench.bucket.client, workbench.bucket.name
@@ -250,10 +257,13 @@ def test_stale_uploads_of_ours_are_thrown_away(workbench: Workbench) -> None:
     for key in keys:
         client.create_multipart_upload(Bucket=name, Key=key)
     archive = workbench.under(ARCHIVE_PREFIX="mine").archive
+    pages = workbench.proxy.inject(OneAPage(), "ListMultipartUploads", times=None)
     assert archive.abort_stale_uploads(now() - timedelta(hours=1)) == 0
+    assert pages.hits == 2
     assert sorted(workbench.uploads()) == sorted(keys)
     assert archive.abort_stale_uploads(now() + timedelta(hours=1)) == 2
     assert sorted(workbench.uploads()) == sorted(keys[2:])
+    assert archive.abort_stale_uploads(now() + timedelta(hours=1)) == 0
 
 
 # Stores without versions

@@ -29,7 +29,7 @@ def test_a_document_is_written_once(workbench: Workbench) -> None:
 def test_a_document_that_vanishes_is_tried_again(workbench: Workbench) -> None:
     """A key that is taken at the write and free at the read is no document."""
     workbench.proxy.inject(ErrorStatus(412), "PutObject", key_contains="receipts/a.json")
-    with pytest.raises(TemporaryError, match="document_vanished"):
+    with pytest.raises(TemporaryError, match=r"^document_vanished: a document was there and then was not$"):
         workbench.archive.write_once("receipts/a.json", b"{}")
 
 
@@ -177,6 +177,15 @@ def test_a_bucket_that_does_not_exist_is_no_missing_document(workbench: Workbenc
     archive = workbench.under(ARCHIVE_BUCKET=f"{workbench.bucket.name}-2").archive
     with pytest.raises(ConfigurationError):
         archive.read("receipts/a.json")
+
+
+def test_patience_with_s3_is_bounded(workbench: Workbench) -> None:
+    """The client gives up within a task's time, and has connections for all threads of a worker."""
+    config = workbench.under(CELERY_CONCURRENCY="7").archive.client.meta.config
+    assert (config.connect_timeout, config.read_timeout) == (5, 20.0)
+    assert config.retries["mode"] == "standard"
+    assert config.retries["total_max_attempts"] == 3
+    assert (config.max_pool_connections, config.tcp_keepalive) == (14, True)
 
 
 def test_an_s3_that_is_away_is_temporary(workbench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ from tests.integration.workbench import (
     stream_of,
 )
 from workers.archive import Archive
-from workers.errors import ContentError
+from workers.errors import ArchiverError, ContentError
 from workers.verification import verify
 
 if TYPE_CHECKING:
@@ -123,6 +123,11 @@ def test_the_expected_owner_is_named_in_every_request(workbench: Workbench) -> N
     archive.write_empty("index/a")
     archive.remove("quarantine/a.json")
     list(archive.listing("receipts/"))
+    with archive.writing("reports/a.csv", "text/csv") as report:
+        report.write(b"a,b")
+    assert archive.has_object_lock() is False
+    with pytest.raises(ArchiverError):  # the bucket has no Object Lock
+        archive.set_legal_hold(KEY, None, on=True)
     workbench.bucket.client.create_multipart_upload(Bucket=workbench.bucket.name, Key=KEY)
     archive.abort_stale_uploads(now() + timedelta(hours=1))
     events = workbench.requests()
@@ -137,6 +142,7 @@ def test_the_expected_owner_is_named_in_every_request(workbench: Workbench) -> N
         "ListMultipartUploads",
         "ListObjectsV2",
         "PutObject",
+        "PutObjectLegalHold",
         "UploadPart",
     }
     assert {event.headers.get("x-amz-expected-bucket-owner") for event in events} == {OWNER}
@@ -266,6 +272,31 @@ def test_no_lock_is_asked_for_unless_configured(lockable: Workbench) -> None:
     assert lockable.operations("") == ["PutObject", "HeadObject"]
     assert LOCK not in lockable.requests(KEY, "PutObject")[0].headers
     assert (stored.retention, storage.object_lock_mode) == ("none", "GOVERNANCE")
+
+
+def test_object_lock_is_seen(workbench: Workbench, lockable: Workbench) -> None:
+    """A bucket says itself whether it can lock."""
+    assert lockable.archive.has_object_lock() is True
+    assert workbench.archive.has_object_lock() is False
+
+
+def test_a_legal_hold_is_of_one_version(lockable: Workbench) -> None:
+    """The version that is named, or the latest, is held and released."""
+    lockable.overwrite(KEY, b"old")
+    lockable.overwrite(KEY, b"new")
+    latest, old = lockable.versions(KEY)
+
+    def held() -> list[bool]:
+        heads = [lockable.archive.head(KEY, version) or {} for version in (latest, old)]
+        return [head.get("ObjectLockLegalHoldStatus") == "ON" for head in heads]
+
+    lockable.archive.set_legal_hold(KEY, old, on=True)
+    assert held() == [False, True]
+    lockable.archive.set_legal_hold(KEY, None, on=True)
+    lockable.archive.set_legal_hold(KEY, old, on=False)
+    assert held() == [True, False]
+    asked = lockable.requests(KEY, "PutObjectLegalHold")
+    assert {event.headers["x-amz-sdk-checksum-algorithm"] for event in asked} == {"SHA256"}
 
 
 REAL_BUCKET = "ARCHIVER_TEST_REAL_BUCKET"

@@ -25,6 +25,7 @@ from workers.audit import Audit
 from workers.celery_app import create_beat
 from workers.daily_audit import DailyAudit, report_key
 from workers.errors import ContentError
+from workers.holds import place_hold
 from workers.judgement import State
 from workers.quarantine import record_failure
 
@@ -224,6 +225,31 @@ def test_the_sample_turns_until_all_is_read(bench: Workbench) -> None:
     today = datetime(2026, 11, 22, 12, tzinfo=UTC)
     chosen = [sid for day in range(5) for sid in sids if audit.is_sampled(sid, today + timedelta(days=day))]
     assert sorted(chosen) == sids
+
+
+def test_a_list_that_is_not_in_strict_order_around_midnight_is_audited(bench: Workbench, archiver: CommandLine) -> None:
+    """Twilio may list the first recording of a day after the last one of the day before."""
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    listed_last, listed_first = (bench.record(date_created=midnight - timedelta(days=1, seconds=s)) for s in (2, 1))
+    # What is listed first was created on the day before what is listed last.
+    listed_last.date_created = midnight - timedelta(hours=24)
+    ran = archiver("audit", "--json", "--since=3d")
+    assert {each["recording_sid"] for each in ran.json["recordings"]} == {listed_first.sid, listed_last.sid}
+    assert ran.json["checked"]["complete"] is True
+
+
+def test_a_legal_hold_explains_why_a_deletion_is_overdue(
+    make_workbench: Callable[..., Workbench], archiver: CommandLine
+) -> None:
+    """While a hold is placed the recording is kept for a reason, which the report says."""
+    bench = make_workbench(object_lock=True)
+    archiver.use(bench)
+    recording = kept(bench)
+    place_hold(bench.archive, bench.filed(recording), "a case in court")
+    ran = archiver("audit", "--json")
+    (finding,) = ran.json["recordings"]
+    assert (finding["state"], finding["discrepancy"]) == ("kept", False)
+    assert "legal hold" in finding["why"]
 
 
 def test_enqueue_puts_only_unfinished_work_on_the_queue(bench: Workbench, archiver: CommandLine) -> None:
