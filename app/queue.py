@@ -48,6 +48,7 @@ PUBLISH_LIMIT_S: Final = 1.5
 _CONNECT_TIMEOUT_S: Final = 0.4
 _ANSWER_TIMEOUT_S: Final = 0.5
 _SLOTS: Final = 4
+_FAILING_WAIT_S: Final = 0.1  # enough for a turn when Redis is back, and short enough for the threads of an outage
 _HINT_TIMEOUT_S: Final = 5.0
 
 
@@ -96,7 +97,7 @@ class Publisher:
     """Puts work on the queue, or says within `PUBLISH_LIMIT_S` that it could not. Thread-safe.
 
     Connects when first used, so that it may be made before a fork. A burst waits for its turn; but while Redis is away
-    only `_SLOTS` attempts wait for it, and everybody else is told at once: an outage must not use up the threads that
+    only `_SLOTS` attempts wait for it, and everybody else is told soon: an outage must not use up the threads that
     answer Twilio.
     """
 
@@ -161,7 +162,7 @@ class Publisher:
 
     def _bounded(self, act: Callable[[Producer], object]) -> None:
         started = monotonic()
-        if not self._slots.acquire(timeout=0 if self._failing else PUBLISH_LIMIT_S):
+        if not self._slots.acquire(timeout=_FAILING_WAIT_S if self._failing else PUBLISH_LIMIT_S):
             raise QueueUnavailableError("the queue does not answer")
         try:
             attempt = self._threads.submit(self._in_slot, act)

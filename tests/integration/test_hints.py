@@ -16,7 +16,7 @@ from workers.hints import LEASE_S, Hints
 
 ROOT = Path(__file__).resolve().parents[2]
 SID = "RE" + "1" * 32
-SHORT_S = 0.6
+SHORT_S = 3.0  # renewed after a second; a busy machine may be late by two
 
 
 def hints(url: str, lease_s: float = LEASE_S) -> Hints:
@@ -90,7 +90,7 @@ def test_a_lease_is_renewed_while_it_is_held(redis_server: RedisServer, redis_da
                 least = min(least, left)
                 return left > least + 50
 
-            wait_until(renewed, timeout_s=5, what="renewal")
+            wait_until(renewed, timeout_s=10, what="renewal")
     assert remaining_ms(redis_server, redis_database) < 0
 
 
