@@ -17,7 +17,7 @@ from typing import Self
 
 import redis
 
-from deploy.local.processes import Process, reserve_port, scratch_directory
+from deploy.local.processes import Process, StartError, reserve_port, scratch_directory, wait_until
 from deploy.local.servers import ROOT, RedisServer, S3Server
 from deploy.local.twilio import Account, Simulator
 
@@ -105,7 +105,13 @@ class Stack:
     def wait_ready(self, name: str, timeout_s: float = _START_TIMEOUT_S) -> None:
         """Wait until a process does its work: `web` answers, `worker` waits for messages."""
         ready = {"web": self._web_answers, "worker": self._worker_consumes}.get(name, lambda: True)
-        self.processes[name].wait_ready(ready, timeout_s=timeout_s)
+        if not self._respawn:
+            self.processes[name].wait_ready(ready, timeout_s=timeout_s)
+            return
+        try:  # it may be killed before it is ready, and comes back
+            wait_until(ready, timeout_s=timeout_s, what=f"{name} ready")
+        except TimeoutError as error:
+            raise StartError(f"{error}\n{self.processes[name].tail()}") from error
 
     def tails(self, lines: int = 20) -> str:
         """Return the ends of all logs."""
@@ -132,10 +138,10 @@ class Stack:
             )
             resources.callback(self.processes[name].terminate)
             self.processes[name].start()
-        for name in self._names:
-            self.wait_ready(name)
         if self._respawn:
             resources.enter_context(self._respawning())
+        for name in self._names:
+            self.wait_ready(name)
         resources.push(self._explain)
 
     def _environment(self) -> dict[str, str]:
