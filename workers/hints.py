@@ -12,15 +12,14 @@ from redis.lock import Lock
 from app.queue import KEY_PREFIX, redis_client
 from app.settings import CommonSettings
 
-_SWEEP_LOCK_S: Final = 15 * 60
-LEASE_S: Final = 60.0  # a dead holder's lease ends by itself
+LEASE_S: Final = 30.0  # a dead holder's lease ends by itself
 _DOCUMENTED_S: Final = 7 * 24 * 60 * 60
 
 log = structlog.get_logger()
 
 
 class Hints:
-    """Depth of a queue, the sweep's lock, and leases on recordings. Thread-safe; connects when first used."""
+    """Depth of a queue, and leases on work. Thread-safe; connects when first used."""
 
     def __init__(self, settings: CommonSettings, lease_s: float = LEASE_S) -> None:
         """Leases end `lease_s` seconds after their holder's death, and are renewed three times in that time."""
@@ -60,13 +59,13 @@ class Hints:
         return {sid for sid, value in zip(recording_sids, known, strict=True) if value is not None}
 
     @contextmanager
-    def lease(self, recording_sid: str) -> Iterator[bool]:
-        """Hold a recording while it is worked on; yield False when somebody else holds it.
+    def lease(self, work: str) -> Iterator[bool]:
+        """Hold some work, such as one recording's or the sweep, while it is done; yield False when somebody else does.
 
         The lease is renewed as long as the block runs and this process lives, and ends some time after its death.
         Without Redis the answer is yes: twins do no harm, they only do work twice.
         """
-        name = f"{KEY_PREFIX}lease:{recording_sid}"
+        name = f"{KEY_PREFIX}lease:{work}"
         lock = self._redis.lock(name, timeout=self._lease_s, blocking=False, thread_local=False)
         try:
             free = bool(lock.acquire())
@@ -102,26 +101,6 @@ class Hints:
             for lock in held:
                 with suppress(LockError, RedisError):  # released meanwhile, or Redis is away: a hint was lost
                     lock.reacquire()
-
-    @contextmanager
-    def sweep_lock(self) -> Iterator[bool]:
-        """Hold the lock that keeps two sweeps from doing the same work; yield whether it was free.
-
-        Without Redis the answer is yes: two sweeps do no harm.
-        """
-        lock = self._redis.lock(f"{KEY_PREFIX}sweep-lock", timeout=_SWEEP_LOCK_S, blocking=False)
-        try:
-            free = lock.acquire()
-        except RedisError:
-            log.warning("sweep_lock_unavailable")
-            yield True
-            return
-        try:
-            yield bool(free)
-        finally:
-            if free:
-                with suppress(LockError, RedisError):  # it ends by itself
-                    lock.release()
 
 
 def _documented(recording_sid: str) -> str:

@@ -47,7 +47,7 @@ class Sweep:
         does not keep the others from being swept. Stops when the queue is full: what is left is found by the next
         sweep.
         """
-        with self.hints.sweep_lock() as free:
+        with self.hints.lease("sweep") as free:
             if not free:
                 log.info("sweep_skipped", reason="another sweep is running")
                 return 0

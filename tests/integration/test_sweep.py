@@ -145,7 +145,7 @@ def test_two_sweeps_do_not_do_the_same_work(bench: Bench) -> None:
     """While one sweep holds the lock, another enqueues nothing."""
     bench.record()
     work = bench.make()
-    with work.hints.sweep_lock() as free:
+    with work.hints.lease("sweep") as free:
         assert free
         assert bench.make().new_sweep().run(everything=False) == 0
     assert bench.make().new_sweep().run(everything=False) == 1
