@@ -9,6 +9,8 @@ import re
 import selectors
 import socket
 import time
+from bisect import insort
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -26,16 +28,19 @@ from app.pairs import MAX_BODY_BYTES
 from app.problems import problem
 
 MAX_HEAD_BYTES: Final = 64 * 1024
-# From the first look at a connection to the end of its request, and from an answer to the client's closing.
+MAX_LINE_BYTES: Final = 8 * 1024
+# From the first look at a connection to the end of its request.
 ARRIVAL_LIMIT_S: Final = 10.0
-# An answer fits into the kernel's buffer, unless its client never reads.
+# From the last answer to the client's closing; gunicorn's own value.
+_LINGER_LIMIT_S: Final = 2.0
+# An answer fits into the kernel's buffer, of which the default may be megabytes, unless its client never reads.
 _WRITE_LIMIT_S: Final = 1.0
-_READ_BYTES: Final = 64 * 1024
+_WRITE_BUFFER_BYTES: Final = 64 * 1024
+_READ_BYTES: Final = 8 * 1024  # larger ones, allocated and cut to size again and again, fragment memory
 
-_BARE_LF: Final = re.compile(rb"(?<!\r)\n")
+_END: Final = b"\r\n\r\n"
 _LENGTH: Final = re.compile(rb"(?im)^content-length:[ \t]*([0-9]{1,18})[ \t]*\r?$")
 _CHUNKED: Final = re.compile(rb"(?im)^transfer-encoding:.*chunked")
-_LAST_CHUNK: Final = re.compile(rb"(?:^|\r\n)0+[ \t]*(?:;[^\r\n]*)?\r\n(?:[^\r\n]+\r\n)*\r\n")
 _EXPECTS: Final = re.compile(rb"(?im)^expect:[ \t]*100-continue[ \t]*\r?$")
 
 _MENDS: Final = {
@@ -57,7 +62,7 @@ class Arrived(Unreader):  # type: ignore[misc] # gunicorn has no types
 
 
 class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
-    """Gives threads whole requests. Connections that wait for anything are in `pending_conns`, oldest first.
+    """Gives threads whole requests. Connections that wait for their client are in `pending_conns`, by `timeout`.
 
     gthread closes those whose `timeout` (`time.monotonic()`) is past, and counts them in `worker_connections`.
     """
@@ -66,10 +71,12 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no typ
         """Collect the next request of a connection, new or kept alive."""
         if not conn.initialized:
             conn.initialized = conn.data_ready = True
+            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _WRITE_BUFFER_BYTES)
             conn.parser = RequestParser(self.cfg, (), conn.client)
             conn.parser.unreader = Arrived()
-        conn.invited = False
-        self._await(conn, self._collect)
+        conn.arrived = bytearray(conn.parser.unreader.take_buffered())
+        conn.arrival = arrival(conn.arrived)
+        self._await(conn, self._collect, ARRIVAL_LIMIT_S)
         self._collect(conn, conn.sock)  # a request may have come together with the one before
 
     def finish_request(self, conn: TConn, future: Future[bool]) -> None:
@@ -83,7 +90,7 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no typ
             self.nr_conns -= 1
             conn.close()
         else:
-            self._await(conn, self._discard)
+            self._await(conn, self._discard, _LINGER_LIMIT_S)
 
     def handle_request(self, request: Any, conn: TConn) -> bool:
         conn.sock.settimeout(_WRITE_LIMIT_S)
@@ -107,27 +114,25 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no typ
         with suppress(OSError):
             write_nonblock(client, head.encode("ascii") + body)
 
-    def _await(self, conn: TConn, on_readable: Any) -> None:
+    def _await(self, conn: TConn, on_readable: Callable[[TConn, socket.socket], None], limit_s: float) -> None:
         conn.sock.setblocking(False)
-        conn.timeout = time.monotonic() + ARRIVAL_LIMIT_S
-        self.pending_conns.append(conn)
+        conn.timeout = time.monotonic() + limit_s
+        insort(self.pending_conns, conn, key=lambda other: other.timeout)
         self.poller.register(conn.sock, selectors.EVENT_READ, partial(on_readable, conn))
 
     def _collect(self, conn: TConn, client: socket.socket) -> None:
-        buffer = conn.parser.unreader.buf
-        buffer.seek(0, 2)
         with suppress(BlockingIOError):
             data = _receive(client)
             if not data:
                 self._drop(conn)
                 return
-            buffer.write(data)
-        arrived = buffer.getvalue()
-        if is_whole(arrived):
+            conn.arrived += data
+        waits_for_us = next(conn.arrival, None)
+        if waits_for_us is None:
             self._release(conn)
+            conn.parser.unreader.unread(bytes(conn.arrived))
             super().enqueue_req(conn)
-        elif not conn.invited and b"\r\n\r\n" in arrived and _EXPECTS.search(arrived):
-            conn.invited = True
+        elif waits_for_us:
             with suppress(OSError):
                 client.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -146,16 +151,55 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no typ
         self.pending_conns.remove(conn)
 
 
-def is_whole(arrived: bytes) -> bool:
-    """Tell whether a request has arrived to its end, or to a point where it can only be refused."""
-    head, end, body = arrived.partition(b"\r\n\r\n")
-    if not end:
-        return len(head) > MAX_HEAD_BYTES or _BARE_LF.search(head) is not None
+def arrival(data: bytearray) -> Iterator[bool]:
+    """Watch a request arrive in `data`: look at it when resumed, and end when it is whole or can only be refused.
+
+    Yields whether the client now waits for `100 Continue`. What was looked at once is not looked at again, however
+    small the pieces are that come: this is the event loop, which serves everybody.
+    """
+    searched = 0
+    while (head_end := data.find(_END, searched)) < 0:
+        if len(data) > MAX_HEAD_BYTES or data.endswith(b"\n\n"):
+            return
+        searched = max(0, len(data) - len(_END))
+        yield False
+    head, body_start = bytes(data[:head_end]), head_end + len(_END)
+    expects = _EXPECTS.search(head) is not None
+    for _ in _body_arrival(data, head, body_start):
+        yield expects
+        expects = False
+
+
+def _body_arrival(data: bytearray, head: bytes, start: int) -> Iterator[None]:
     if length := _LENGTH.search(head):
-        return int(length[1]) > MAX_BODY_BYTES or len(body) >= int(length[1])
-    if _CHUNKED.search(head):
-        return len(body) > MAX_BODY_BYTES or _LAST_CHUNK.search(body) is not None
-    return True
+        size = int(length[1])
+        while size <= MAX_BODY_BYTES and len(data) < start + size:
+            yield
+    elif _CHUNKED.search(head):
+        yield from _chunks_arrival(data, start)
+
+
+def _chunks_arrival(data: bytearray, start: int) -> Iterator[None]:
+    """Go from chunk to chunk to the last one, and to the empty line that ends its trailers."""
+    place, size = start, -1
+    while len(data) <= start + MAX_BODY_BYTES:
+        line_end = data.find(b"\r\n" if size else _END, place)
+        if line_end < 0:
+            if len(data) > place + MAX_LINE_BYTES:
+                return
+            yield
+        elif size == 0 or (size := _size_of_chunk(data[place:line_end])) < 0:
+            return
+        else:
+            place = line_end + size + 4 if size else line_end
+
+
+def _size_of_chunk(line: bytearray) -> int:
+    """Return the size that a chunk announces in bytes; it is negative when the line breaks the rules."""
+    try:
+        return int(line.partition(b";")[0], 16)
+    except ValueError:
+        return -1
 
 
 def _receive(client: socket.socket) -> bytes:

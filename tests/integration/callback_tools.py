@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlencode
 
+import pytest
 import redis
 
 from app.queue import ARCHIVE_QUEUE, KEY_PREFIX
@@ -24,6 +25,7 @@ from deploy.local.twilio.callbacks import Key
 FORM, JSON = "application/x-www-form-urlencoded", "application/json"
 PATH = "/recording-status"
 PUBLIC_URL = "https://archive.example.com"
+needs_proc = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="processes are looked at through /proc")
 QUEUE = KEY_PREFIX + ARCHIVE_QUEUE
 
 
@@ -160,6 +162,19 @@ class Web:
 
     def log(self) -> str:
         return self.stack.web.log.read_text()
+
+    def usage(self) -> tuple[int, int]:
+        """Return how many threads and file descriptors gunicorn's workers have together."""
+        folders = [Path(f"/proc/{pid}") for pid in workers_of(self.stack.web.pid)]
+        tasks, descriptors = ([len(list((folder / kind).iterdir())) for folder in folders] for kind in ("task", "fd"))
+        return sum(tasks), sum(descriptors)
+
+    def connections(self) -> int:
+        """Return how many connections with clients the workers have, half-closed ones included."""
+        listens, held_by_nobody = "0A", "0"
+        lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        ours = [line for line in lines if int(line[1].rpartition(":")[2], 16) == self.stack.port]
+        return sum(line[3] != listens and line[9] != held_by_nobody for line in ours)
 
     def get(self, path: str) -> Answer:
         """Ask for a path on a connection of its own."""

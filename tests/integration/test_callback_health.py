@@ -12,7 +12,7 @@ import pytest
 from deploy.local.processes import wait_until
 from deploy.local.servers import RedisServer, S3Server
 from deploy.local.twilio import Account
-from tests.integration.callback_tools import Web, callback, fields_of, request, web_process, workers_of
+from tests.integration.callback_tools import Web, callback, fields_of, needs_proc, request, web_process, workers_of
 
 MAIN = Account(sid="AC" + "a1" * 16, auth_tokens=["old-token", "new-token"])
 NEW = "new-token"
@@ -104,6 +104,7 @@ def test_metrics_sum_up_all_processes(web: Web) -> None:
         assert {name: after[name] - before.get(name, 0) for name in expected} == expected
 
 
+@needs_proc
 def test_metrics_survive_a_killed_process(web: Web) -> None:
     """A gunicorn worker that is killed takes no count with it, and its successor counts on."""
     call(web, 10)

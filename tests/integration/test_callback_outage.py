@@ -7,23 +7,18 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from deploy.local.processes import wait_until
 from deploy.local.servers import RedisServer, S3Server
 from deploy.local.twilio import Account
-from tests.integration.callback_tools import Answer, Web, callback, fields_of, web_process, workers_of
+from tests.integration.callback_tools import Answer, Web, callback, fields_of, needs_proc, web_process
 
 MAIN = Account(sid="AC" + "a1" * 16, auth_tokens=["token"])
 PER_SECOND = 50
 LIMIT_S = 2.0
 RECOVERY_S = 5.0
-
-needs_proc = pytest.mark.skipif(
-    not Path("/proc/self/fd").exists(), reason="threads and descriptors are read from /proc"
-)
 
 
 @pytest.fixture(scope="module")
@@ -112,22 +107,13 @@ def call_steadily(web: Web, seconds: float, per_second: int = PER_SECOND) -> lis
     return [answer.result(timeout=30) for answer in answers]
 
 
-def usage(web: Web) -> tuple[int, int]:
-    """Return how many threads and file descriptors gunicorn's workers have together."""
-    tasks, descriptors = 0, 0
-    for pid in workers_of(web.stack.web.pid):
-        tasks += len(list(Path(f"/proc/{pid}/task").iterdir()))
-        descriptors += len(list(Path(f"/proc/{pid}/fd").iterdir()))
-    return tasks, descriptors
-
-
 def connected_usage(web: Web) -> tuple[int, int]:
     """Return the usage when every thread has its connection to Redis, and no client one to us."""
     assert all(map(accepted, call_steadily(web, 0.25, per_second=400)))
-    counted = [usage(web)]
+    counted = [web.usage()]
 
     def unchanged() -> bool:
-        counted.append(usage(web))
+        counted.append(web.usage())
         return counted[-5:] == [counted[-1]] * 5
 
     wait_until(unchanged, timeout_s=5, what="the end of all requests")
@@ -142,7 +128,7 @@ def test_an_outage_of_redis(
     """Every callback is refused with Retry-After within 2 s, taken again within 5 s, and nothing has leaked."""
     before = connected_usage(web)
     with outage(redis_of_its_own):
-        refused = call_steadily(web, 1.5)
+        refused = call_steadily(web, 1.2)
     returned = time.monotonic()
     wait_until(lambda: accepted(call_once(web)), timeout_s=RECOVERY_S, what="recovery")
     assert time.monotonic() - returned < RECOVERY_S

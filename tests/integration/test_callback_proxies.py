@@ -142,6 +142,20 @@ def test_headers_decide_nothing(deployment: Callable[[str], Deployment], setup: 
     assert started.web.queued() == []
 
 
+@pytest.mark.parametrize(
+    "path", ["/hooks/v1", "/hooks/v1/", "/hooks", "/hooks/v1//recording-status/x", "/x/recording-status"]
+)
+def test_near_the_prefix_is_nothing(deployment: Callable[[str], Deployment], path: str) -> None:
+    """What is not the endpoint below the prefix is not found, and never redirected."""
+    assert deployment("prefix").web.get(path).problem()["status"] == 404
+
+
+def test_the_other_resources_are_below_the_prefix_too(deployment: Callable[[str], Deployment]) -> None:
+    """Where no proxy strips the prefix, health checks find what they look for."""
+    web = deployment("prefix").web
+    assert [web.get(f"/hooks/v1{path}").status for path in ("/healthz", "/readyz", "/metrics")] == [200] * 3
+
+
 def changed(text: str, position: int) -> str:
     """Change one bit, so that one byte differs; it never turns an escape into another spelling of the same one."""
     return text[:position] + chr(ord(text[position]) ^ 1) + text[position + 1 :]
