@@ -11,7 +11,7 @@ from datetime import timedelta
 import pytest
 import urllib3
 
-from deploy.local.s3_proxy import AnswerLost, Fault, Hook, S3Request, S3Response
+from deploy.local.s3_proxy import AnswerLost, ErrorStatus, Fault, Hook, S3Request, S3Response
 from tests.integration.workbench import KEY, LARGE, METADATA, SMALL, Workbench, now, refusal, store, stream_of, wav_of
 from workers.archive import PART_BYTES, composite_checksum
 from workers.errors import ConfigurationError, ContentError, TemporaryError
@@ -56,6 +56,8 @@ def test_a_whole_part_or_more_is_a_multipart_upload(workbench: Workbench, size: 
     assert workbench.bucket.body(KEY) == body
     parts = [event.bytes_in for event in workbench.requests(KEY, "UploadPart")]
     assert parts == [min(PART_BYTES, size - at) for at in range(0, size, PART_BYTES)]
+    numbers = [event.query["partNumber"] for event in workbench.requests(KEY, "UploadPart")]
+    assert numbers == [str(number) for number in range(1, len(parts) + 1)]
     assert head["ChecksumSHA256"] == stored.checksum == whole_and_parts(body)[1]
     assert (head["ContentType"], head["Metadata"]) == ("audio/x-wav", METADATA)
     assert (stored.version_id, stored.part_bytes, stored.retention) == (head["VersionId"], PART_BYTES, "none")
@@ -76,6 +78,8 @@ def test_every_write_is_conditional_and_checked_by_s3(workbench: Workbench) -> N
     assert {event.headers.get("if-none-match") for event in visible} == {"*"}
     bodies = [event for event in writes if event.operation != "CreateMultipartUpload"]
     assert all("x-amz-checksum-sha256" in event.headers for event in bodies)
+    puts = workbench.requests(operation="PutObject")
+    assert {event.headers.get("x-amz-sdk-checksum-algorithm") for event in puts} == {"SHA256"}
     (created,) = workbench.requests(operation="CreateMultipartUpload")
     (completed,) = workbench.requests(operation="CompleteMultipartUpload")
     assert created.headers["x-amz-checksum-algorithm"] == "SHA256"
@@ -167,6 +171,15 @@ def test_a_commit_whose_answer_was_lost_is_adopted(workbench: Workbench, body: b
     """The client's own repetition finds the key taken (or the upload gone), and the object is as good as written."""
     workbench.proxy.inject(AnswerLost(), operation, key_contains=KEY)
     stored = store(workbench.archive, body)
+    (version,) = workbench.versions(KEY)
+    assert verify(workbench.archive, workbench.settings, stored).version_id == version
+
+
+def test_an_upload_that_is_gone_at_its_commit_was_committed(workbench: Workbench) -> None:
+    """Where S3 says at the repetition that there is no such upload, the first commit did it."""
+    workbench.proxy.inject(AnswerLost(), "CompleteMultipartUpload", key_contains=KEY)
+    workbench.proxy.inject(ErrorStatus(404, "NoSuchUpload"), "CompleteMultipartUpload", key_contains=KEY, skip=1)
+    stored = store(workbench.archive, LARGE)
     (version,) = workbench.versions(KEY)
     assert verify(workbench.archive, workbench.settings, stored).version_id == version
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from random import Random
 
-from tests.security.cases_of_fields import foreign, huge, malformed, moved, odd_json, raw_bytes, recut, repeated
+from tests.security.cases_of_fields import foreign, forged, huge, malformed, moved, odd_json, raw_bytes, recut, repeated
 from tests.security.cases_of_http import (
     chunked,
     content_type,
@@ -21,6 +21,7 @@ WEIGHTED: Mapping[Callable[[Random], Case], int] = {
     flipped: 14,
     cut_or_extended: 4,
     recut: 14,
+    forged: 2,
     moved: 8,
     foreign: 6,
     repeated: 6,

@@ -86,6 +86,17 @@ def cut_at_names(random: Random, _fields: Fields, signed: str) -> Fields:
     return again
 
 
+def forged(random: Random) -> Case:
+    """Take another recording's SID from the text of a field, and bury the true one in an unknown name."""
+    always = ("AccountSid", "RecordingSid", "RecordingStatus", "RecordingTrack", "RecordingUrl")
+    account, (_, true), *others = sorted(pair for pair in genuine_fields(random) if pair[0] in always)
+    forgery = ("RecordingSid", f"RE{'9' * 32}")
+    cut = random.randrange(1, len(true))
+    fields = [account, ("CallerName", "".join(forgery)), ("RecordingSid", true), *others]
+    again = [account, ("CallerName", ""), forgery, (f"RecordingSid{true[:cut]}", true[cut:]), *others]
+    return Case(form(random, fields, body=encode(random, again)), triple_of(fields))
+
+
 def moved(random: Random) -> Case:
     """Move parameters between body, query and headers, or send them in another form than the signed one."""
     fields = genuine_fields(random)

@@ -37,11 +37,6 @@ class Summary:
     seconds: float = 0.0
     memory_kib: list[int] = field(default_factory=list)  # the workers' peaks together, after each batch
 
-    @property
-    def growth_kib(self) -> int:
-        """How much the peak of memory grew after the first fifth."""
-        return self.memory_kib[-1] - self.memory_kib[len(self.memory_kib) // 5]
-
     def lines(self) -> Iterator[str]:
         count = self.kinds.total()
         yield f"{count} requests in {self.seconds:.0f} s ({count / self.seconds:.0f} a second)"

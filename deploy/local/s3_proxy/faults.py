@@ -147,8 +147,8 @@ class Hook(Fault):
 
     `before` is called before anything of the request is carried out or read, `after` when it has been carried out
     but nothing is answered, and `sent` after the last byte of the answer. A response that `before` or `after` returns
-    takes the place of the answer. One that is raised as `DropError` ends the exchange there: a `before` that kills the
-    client should raise it, or what the client has sent already is still carried out.
+    takes the place of the answer. Either may raise `DropError` to end the exchange there: a `before` that kills the
+    client should, or what the client has sent already is carried out all the same.
     """
 
     before: Callable[[S3Request], S3Response | None] | None = None
