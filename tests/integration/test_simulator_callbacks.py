@@ -364,3 +364,14 @@ def test_a_callback_may_come_late(sim: Simulator, unfinished: tuple[SimRecording
     late.release()
     assert sim.wait_for_callbacks()
     assert [got.form["RecordingSid"] for got in callback.received] == [made.sid]
+
+
+def test_nothing_is_sent_after_the_end(account: Account) -> None:
+    """A callback that is still held up when the simulator stops is never sent: it would meet whoever comes next."""
+    with receiver() as callback:
+        with Simulator(accounts=[account]) as sim:
+            sim.inject(DelayedCallback())
+            sim.record(account.sid, callback_url=callback.url)
+            assert not sim.wait_for_callbacks(0.02)
+        assert sim.wait_for_callbacks()
+        assert callback.received == []

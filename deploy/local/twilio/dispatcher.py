@@ -77,6 +77,7 @@ class Dispatcher:
         self._changed = Condition()
         self._threads: list[Thread] = []
         self._pending = 0
+        self._stopping = False
 
     def announce(self, recording: SimRecording, status: str) -> None:
         """Queue a callback if one is wanted: a URL is set, it asks for this event, and it is no trunk's recording."""
@@ -97,9 +98,13 @@ class Dispatcher:
             return self._changed.wait_for(lambda: self._pending == 0, timeout_s)
 
     def stop(self) -> None:
-        """Let the threads end after what they are doing; nothing is waited for."""
+        """Let go of all faults, drop what is still to be sent, and wait for what is on its way."""
+        self._stopping = True
+        self._injections.clear()
         for _ in self._threads:
             self._queue.put(None)
+        for thread in self._threads:
+            thread.join()
 
     def _work(self) -> None:
         while (announcement := self._queue.get()) is not None:
@@ -120,4 +125,6 @@ class Dispatcher:
             if isinstance(fault, DelayedCallback):
                 fault.released.wait(fault.seconds)
         for _ in range(copies):
+            if self._stopping:
+                return
             self._send(announcement.recording, announcement.callback, announcement.status)

@@ -64,7 +64,6 @@ class Simulator:
 
     def stop(self) -> None:
         """Release what faults hold up, break all connections and stop."""
-        self._injections.clear()
         self._dispatcher.stop()
         self._server.stop()
 
