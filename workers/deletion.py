@@ -18,6 +18,7 @@ from app.receipt import (
     DELETIONS_PAUSED,
     PAUSE_SCHEMA,
     archiver_version,
+    from_json,
     iso,
     to_json,
 )
@@ -25,6 +26,7 @@ from app.recording import Recording
 from app.settings import WorkerSettings
 from workers.archive import Archive
 from workers.errors import ForbiddenDeletionError, GoneError, NotReadyError
+from workers.holds import is_hold_asked_for
 from workers.next_step import deletion_is_due
 from workers.transcriptions import KeptTexts
 from workers.twilio_api import TwilioApi
@@ -49,13 +51,13 @@ class Deletion:
         quarantine or the stop switch forbids it. Harmless to repeat.
         """
         self._check_allowed(verified)
-        request = self._request(verified)
+        request = self._request(verified, texts)
         started = Recording.parse(verified.receipt.source).start_time
-        is_first = self.archive.write_once(verified.filing.deletion_request, request, started).body == request
+        first = self.archive.write_once(verified.filing.deletion_request, request, started).body
         status = self.twilio.delete(verified.filing.account_sid, verified.filing.recording_sid)
         # A 404 to a first request is somebody else's deletion; to a later one, ours whose answer was lost.
-        by_archiver = status == 204 or not is_first
-        self._confirm(verified, {"status": status, "by_archiver": by_archiver}, texts)
+        by_archiver = status == 204 or first != request
+        self._confirm(verified, {"status": status, "by_archiver": by_archiver}, _latest(texts, first))
         log.info("source_deleted", answer=status, by_archiver=by_archiver)
 
     def _check_allowed(self, verified: VerifiedReceipt) -> None:
@@ -63,12 +65,15 @@ class Deletion:
             raise ForbiddenDeletionError("deletion_not_due", "TWILIO_DELETE asks to keep the source for now")
         if verified.legal_hold:
             raise ForbiddenDeletionError("legal_hold", "the media is under an S3 legal hold")
+        # S3 shows a hold only to whoever may see holds (s3:GetObjectLegalHold), and its reason is written before it.
+        if is_hold_asked_for(self.archive, verified.filing):
+            raise ForbiddenDeletionError("legal_hold", "control/holds in the bucket says why")
         if self.archive.head(verified.filing.quarantine) is not None:
             raise ForbiddenDeletionError("quarantined", "the recording is in quarantine")
         if self.archive.head(self.archive.prefix + DELETIONS_PAUSED) is not None:
             raise ForbiddenDeletionError("deletions_paused", f"{DELETIONS_PAUSED} in the bucket says why")
 
-    def _request(self, verified: VerifiedReceipt) -> bytes:
+    def _request(self, verified: VerifiedReceipt, texts: KeptTexts) -> bytes:
         receipt = verified.receipt
         return to_json(
             {
@@ -85,6 +90,7 @@ class Deletion:
                     "quarantined": False,
                     "deletions_paused": False,
                 },
+                "transcriptions": asdict(texts),
                 "requested_at": iso(datetime.now(UTC)),
                 "archiver_version": archiver_version(),
             }
@@ -93,14 +99,20 @@ class Deletion:
     def _confirm(self, verified: VerifiedReceipt, answer: Mapping[str, Any], texts: KeptTexts) -> None:
         """Ask for the soft-deleted resource and write the deletion receipt; `answer` is that to the DELETE.
 
-        Raises `NotReadyError` while Twilio still calls the recording something else than deleted.
+        Raises `NotReadyError` while Twilio still calls the recording something else than deleted, or knows nothing of
+        it although it has not just deleted it: so answers another region, and nobody there has deleted anything.
         """
         filing, receipt = verified.filing, verified.receipt
         confirmation: Recording | None
         try:
             confirmation = self.twilio.fetch(receipt.account_sid, receipt.recording_sid)
         except GoneError:
-            confirmation = None  # gone altogether: more than the 40 days that metadata stays
+            if answer["status"] != 204:
+                raise NotReadyError(
+                    "deletion_unconfirmed",
+                    "Twilio knows neither the recording nor that it was deleted; check the region",
+                ) from None
+            confirmation = None  # deleted, and gone altogether
         if confirmation is not None and confirmation.status != "deleted":
             raise NotReadyError("deletion_unconfirmed", "Twilio does not call the recording deleted yet")
         document = {
@@ -115,6 +127,16 @@ class Deletion:
             "archiver_version": archiver_version(),
         }
         self.archive.write_once(filing.deletion, to_json(document), Recording.parse(receipt.source).start_time)
+
+
+def _latest(texts: KeptTexts, request: bytes) -> KeptTexts:
+    """Return what was kept of the texts, as the first request says where Twilio shows none any more."""
+    if texts.key is not None:
+        return texts
+    try:
+        return KeptTexts(**from_json(request, DELETION_REQUEST_SCHEMA)["transcriptions"])
+    except (KeyError, TypeError, ValueError):
+        return texts
 
 
 def pause_deletions(archive: Archive, reason: str, recording_sid: str | None = None) -> None:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from app.receipt import HOLD_SCHEMA, HOLDS, archiver_version, from_json, iso, to_json
+from app.receipt import HOLD_SCHEMA, HOLDS, Filing, archiver_version, from_json, iso, to_json
 from workers.archive import Archive, Document
 from workers.errors import ArchiverError, ConfigurationError, ContentError, TemporaryError
 from workers.verification import FiledReceipt
@@ -93,6 +93,15 @@ def is_held(archive: Archive, hold: Hold) -> bool:
     """Ask S3 whether it holds the media now."""
     head = archive.head(hold.key, hold.version_id)
     return head is not None and head.get("ObjectLockLegalHoldStatus") == "ON"
+
+
+def is_hold_asked_for(archive: Archive, filing: Filing) -> bool:
+    """Tell whether the document of holds asks to hold a recording's media; one that nobody can read does."""
+    document = archive.read(filing.hold)
+    try:
+        return document is not None and _parse(document).placed is not None
+    except ContentError:
+        return True
 
 
 def holds(archive: Archive) -> Iterator[Hold]:

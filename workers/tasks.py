@@ -124,10 +124,10 @@ class Work:
         if quarantine is not None and step in (Step.ARCHIVE, Step.RESOLVE, Step.RECORD_ABSENCE):
             self.archive.remove(filing.quarantine)
             log.info("quarantine_resolved", attempts=quarantine.attempts)
-        acted = step in (Step.ARCHIVE, Step.RESOLVE, Step.DELETE)
-        return (
-            acted and receipt is not None and deletion_is_due(receipt, self.settings.TWILIO_DELETE, datetime.now(UTC))
-        )
+        if receipt is None or step not in (Step.ARCHIVE, Step.RESOLVE, Step.DELETE):
+            return False
+        can_go = recording is not None and recording.status in ("completed", "deleted")
+        return can_go and deletion_is_due(receipt, self.settings.TWILIO_DELETE, datetime.now(UTC))
 
     def _archive(self, recording: Recording, callback: dict[str, str] | None, quarantine: Quarantine | None) -> Receipt:
         resolved = {**asdict(quarantine), "resolved_at": iso(datetime.now(UTC))} if quarantine else None
@@ -144,17 +144,24 @@ class Work:
         with self.hints.lease(f"delete:{recording_sid}") as free:
             if not free or self.archive.head(filing.deletion) is not None:
                 return
-            filed = read_receipt(self.archive, filing)
+            with self._pausing(filing):
+                filed = read_receipt(self.archive, filing)
             if filed is None:
                 raise ForbiddenDeletionError("no_receipt", "there is no receipt under that day")
-            texts = keep_texts(self.twilio, self.archive, filing, filed.receipt.archived_at)
-            try:
-                with self._quarantining(filing):
-                    verified = verify_receipt(self.archive, filed)
-            except ContentError as error:
-                pause_deletions(self.archive, error.reason, recording_sid)
-                raise
+            texts = keep_texts(self.twilio, self.archive, filing)
+            with self._pausing(filing):
+                verified = verify_receipt(self.archive, filed)
             Deletion(self.settings, self.twilio, self.archive).delete_source(verified, texts)
+
+    @contextmanager
+    def _pausing(self, filing: Filing) -> Iterator[None]:
+        """Stop all deletions when receipt and object disagree: what is wrong with one may be wrong with others."""
+        try:
+            with self._quarantining(filing):
+                yield
+        except ContentError as error:
+            pause_deletions(self.archive, error.reason, filing.recording_sid)
+            raise
 
     @contextmanager
     def _quarantining(self, filing: Filing) -> Iterator[None]:

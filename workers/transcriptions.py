@@ -10,14 +10,16 @@ from typing import Any, Final
 
 import structlog
 
-from app.receipt import TRANSCRIPTIONS_SCHEMA, Filing, archiver_version, iso, parse_iso, to_json
-from workers.archive import Archive
+from app.receipt import TRANSCRIPTIONS_SCHEMA, Filing, archiver_version, from_json, iso, parse_iso, to_json
+from workers.archive import Archive, Document
 from workers.errors import ArchiverError, GoneError, NotReadyError, TemporaryError
 from workers.twilio_api import TwilioApi
 
-# How long after archival a deletion waits for what is unfinished or can't be listed; it must not block for ever.
+# How long a deletion waits for what is unfinished or can't be listed; it must not block for ever.
 PATIENCE: Final = timedelta(hours=24)
 _UNFINISHED: Final = {"in-progress", "processing", "queued", "init", "pending"}
+
+Texts = list[Mapping[str, Any]]
 
 log = structlog.get_logger()
 
@@ -32,48 +34,103 @@ class KeptTexts:
     incomplete: str | None = None
 
 
-def keep_texts(twilio: TwilioApi, archive: Archive, filing: Filing, archived_at: str) -> KeptTexts:
-    """Archive the finished transcriptions and add-on results of a recording beside its receipt.
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the document of a recording says; `waiting_since` is when something was first missing."""
+
+    transcriptions: Texts
+    add_on_results: Texts
+    waiting_since: datetime | None = None
+
+
+def keep_texts(twilio: TwilioApi, archive: Archive, filing: Filing) -> KeptTexts:
+    """Archive the transcriptions and add-on results of a recording beside its receipt.
 
     Raises `NotReadyError` while one is in progress, or an `ArchiverError` while they can't be listed, for at most
-    `PATIENCE` after archival; after that what there is is kept.
+    `PATIENCE` after that was seen first; after that what there is is kept. What was kept once stays, also when Twilio
+    shows it no longer.
     """
-    patient = datetime.now(UTC) < parse_iso(archived_at) + PATIENCE
-    account_sid, recording_sid, incomplete = filing.account_sid, filing.recording_sid, None
-    found: dict[str, list[Mapping[str, Any]]] = {"transcriptions": [], "add_on_results": []}
+    listed, failure = _list(twilio, filing)
+    if failure is None and not (listed.transcriptions or listed.add_on_results):
+        return KeptTexts()
+    document = archive.read(filing.transcriptions)
+    known = _parse(document)
+    now = datetime.now(UTC)
+    since = known.waiting_since or now
+    if now >= since + 2 * PATIENCE:
+        since = now  # of a wait that ended long ago, and nobody came to write that down
+    kept = _Known(
+        _with(known.transcriptions, listed.transcriptions),
+        _with(known.add_on_results, listed.add_on_results),
+        since if failure else None,
+    )
+    if document is None or kept != known:
+        _write(archive, filing, document, kept)
+    if failure and now < since + PATIENCE:
+        raise failure
+    if failure:
+        log.warning("texts_incomplete", reason=failure.reason)
+    incomplete = failure.reason if failure else None
+    return KeptTexts(len(kept.transcriptions), len(kept.add_on_results), filing.transcriptions, incomplete)
+
+
+def _list(twilio: TwilioApi, filing: Filing) -> tuple[_Known, ArchiverError | None]:
+    """Return what Twilio lists, and why that is not all if it is not."""
+    found: dict[str, Texts] = {"transcriptions": [], "add_on_results": []}
+    failure: ArchiverError | None = None
     for name, read in (("transcriptions", twilio.transcriptions), ("add_on_results", twilio.add_on_results)):
         try:
-            found[name] = read(account_sid, recording_sid)
+            found[name] = read(filing.account_sid, filing.recording_sid)
         except GoneError:
             continue  # an account in PCI mode has none
         except ArchiverError as error:
-            if patient:
-                raise
-            incomplete = error.reason
-    if any(item.get("status") in _UNFINISHED for items in found.values() for item in items):
-        if patient:
-            raise NotReadyError("transcription_in_progress", "the deletion waits for a transcription or add-on result")
-        incomplete = "still in progress"
-    if incomplete:
-        log.warning("texts_incomplete", reason=incomplete)
-    key = filing.transcriptions if any(found.values()) else None
-    if key is not None:
-        _write(archive, filing, found)
-    return KeptTexts(len(found["transcriptions"]), len(found["add_on_results"]), key, incomplete)
+            failure = error
+    if failure is None and any(item.get("status") in _UNFINISHED for items in found.values() for item in items):
+        failure = NotReadyError("transcription_in_progress", "the deletion waits for a transcription or add-on result")
+    return _Known(found["transcriptions"], found["add_on_results"]), failure
 
 
-def _write(archive: Archive, filing: Filing, found: Mapping[str, Any]) -> None:
+def _with(known: Texts, listed: Texts) -> Texts:
+    """Return what is listed now, and what was known of others: a list that is read later may say less."""
+    sids = {item.get("sid") for item in listed}
+    return [item for item in known if item.get("sid") not in sids] + listed
+
+
+def _parse(document: Document | None) -> _Known:
+    """Read the document of an earlier attempt; what nobody can read says nothing."""
+    try:
+        raw = from_json(document.body if document else b"{}", TRANSCRIPTIONS_SCHEMA)
+        since = raw.get("waiting_since")
+        texts = (_items(raw, "transcriptions"), _items(raw, "add_on_results"))
+        return _Known(*texts, parse_iso(since) if since is not None else None)
+    except (KeyError, TypeError, ValueError):
+        return _Known([], [])
+
+
+def _items(raw: Mapping[str, Any], name: str) -> Texts:
+    items = raw[name]
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise TypeError(name)
+    return items
+
+
+def _write(archive: Archive, filing: Filing, document: Document | None, kept: _Known) -> None:
+    """Write the document, or its next version: older ones stay in a versioned bucket."""
     body = to_json(
         {
             "schema": TRANSCRIPTIONS_SCHEMA,
             "recording_sid": filing.recording_sid,
             "account_sid": filing.account_sid,
-            **found,
+            "transcriptions": kept.transcriptions,
+            "add_on_results": kept.add_on_results,
+            "waiting_since": iso(kept.waiting_since) if kept.waiting_since else None,
             "kept_at": iso(datetime.now(UTC)),
             "archiver_version": archiver_version(),
         }
     )
-    document = archive.write_once(filing.transcriptions, body)
-    # An earlier attempt may have kept fewer: the newest list stands, older versions stay in a versioned bucket.
-    if document.body != body and not archive.replace(document, body):
+    if document is None:
+        written = archive.write_once(filing.transcriptions, body).body == body
+    else:
+        written = archive.replace(document, body)
+    if not written:
         raise TemporaryError("texts_contended", "another worker is keeping the same transcriptions")

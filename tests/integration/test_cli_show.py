@@ -3,11 +3,9 @@
 import json
 import secrets
 from collections.abc import Callable
-from datetime import UTC, datetime
 
 import pytest
 
-from app.receipt import iso
 from deploy.local.twilio import Account, ErrorStatus, OtherAudio, SimRecording, Simulator
 from tests.integration.command_line import CommandLine, on_terminal
 from tests.integration.workbench import Workbench
@@ -141,7 +139,7 @@ def test_transcriptions_are_counted_and_not_quoted(bench: Workbench, archiver: C
     recording = bench.record()
     bench.simulator.add_transcription(recording, text="the card number is planted")
     bench.archived(recording)
-    keep_texts(bench.twilio, bench.archive, bench.filing(recording), iso(datetime.now(UTC)))
+    keep_texts(bench.twilio, bench.archive, bench.filing(recording))
     for options in ([], ["--json"]):
         assert "planted" not in archiver("show", recording.sid, *options).out
     (shown,) = archiver("show", recording.sid, "--json").json["recordings"]

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,11 +12,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.receipt import DELETIONS_PAUSED, archiver_version, parse_iso
+from deploy.local.s3_proxy import Hook as S3Hook
+from deploy.local.s3_proxy import S3Request, S3Response
 from deploy.local.twilio import Hook, Match, Request, Response, SimRecording
 from tests.integration.workbench import Workbench, refusal
 from tests.receipt_schema import DELETION_SCHEMA
 from workers.deletion import Deletion, pause_deletions
 from workers.errors import ArchiverError, ContentError, ForbiddenDeletionError, NotReadyError
+from workers.holds import lift_hold, place_hold
 from workers.transcriptions import KeptTexts
 
 
@@ -76,6 +79,7 @@ def test_the_documents_say_what_was_checked_and_answered(workbench: Workbench) -
             "quarantined": False,
             "deletions_paused": False,
         },
+        "transcriptions": asdict(texts),
         "archiver_version": archiver_version(),
     }
     jsonschema.validate(deletion, DELETION_SCHEMA)
@@ -142,6 +146,34 @@ def test_a_legal_hold_forbids_it(make_workbench: Callable[..., Workbench]) -> No
         Bucket=bench.bucket.name, Key=bench.filing(recording).media("wav"), LegalHold={"Status": "ON"}
     )
     assert forbidden(bench, recording) == "legal_hold: the media is under an S3 legal hold"
+
+
+@pytest.mark.parametrize("end", ["as S3 shows nothing", "as nobody can read it"])
+def test_a_hold_that_s3_does_not_show_forbids_it(make_workbench: Callable[..., Workbench], end: str) -> None:
+    """Whoever may not see legal holds is not shown any: the document that asks for one is enough."""
+    bench = make_workbench(object_lock=True)
+    recording = archived(bench)
+    place_hold(bench.archive, bench.filed(recording), "case 7")
+    if end == "as nobody can read it":
+        bench.overwrite(bench.filing(recording).hold, b"{}")
+
+    def unseen(_request: S3Request, response: S3Response) -> S3Response:
+        shown = {k: v for k, v in response.headers.items() if k != "x-amz-object-lock-legal-hold"}
+        return replace(response, headers=shown)
+
+    bench.proxy.inject(S3Hook(after=unseen), "HeadObject", times=None)
+    assert bench.verified(recording).legal_hold is False
+    assert forbidden(bench, recording) == "legal_hold: control/holds in the bucket says why"
+
+
+def test_a_hold_that_was_lifted_forbids_nothing(make_workbench: Callable[..., Workbench]) -> None:
+    """What was held and is not any more goes as ever."""
+    bench = make_workbench(object_lock=True)
+    recording = archived(bench)
+    place_hold(bench.archive, bench.filed(recording), "case 7")
+    lift_hold(bench.archive, bench.filed(recording), "case 7 is over")
+    bench.delete(recording)
+    assert recording.deleted_at is not None
 
 
 def test_a_quarantine_forbids_it(workbench: Workbench) -> None:
@@ -246,6 +278,28 @@ def test_a_resource_that_twilio_has_forgotten_is_gone(workbench: Workbench) -> N
     assert (deletion["answer"]["status"], deletion["confirmation"]) == (204, None)
 
 
+def test_a_recording_that_twilio_knows_nowhere_is_not_proven_deleted(workbench: Workbench) -> None:
+    """Two times 404 is also what another region answers: no deletion receipt, and with the right one it goes on."""
+    recording = archived(workbench)
+
+    def unknown(_request: Request) -> Response:
+        return Response.json({"code": 20404, "status": 404}, 404)
+
+    elsewhere = workbench.simulator.inject(Hook(before=unknown), recording.sid, times=None)
+    for _ in range(2):
+        with pytest.raises(NotReadyError) as caught:
+            workbench.delete(recording)
+        assert str(caught.value) == (
+            "deletion_unconfirmed: Twilio knows neither the recording nor that it was deleted; check the region"
+        )
+    assert workbench.bucket.document("deletions", recording) is None
+    elsewhere.remove()
+    workbench.delete(recording)
+    assert recording.deleted_at is not None
+    deletion = workbench.bucket.document("deletions", recording) or {}
+    assert deletion["answer"] == {"status": 204, "by_archiver": True}
+
+
 # An end in between
 
 
@@ -312,6 +366,25 @@ def test_what_is_requested_starts_again_at_the_checks(workbench: Workbench) -> N
     assert recording.deleted_at is None
 
 
+def test_what_was_kept_is_stated_though_twilio_shows_it_no_more(workbench: Workbench) -> None:
+    """Transcriptions vanish with their recording: after an end in between, the request says what was kept of them."""
+    recording = archived(workbench)
+    texts = KeptTexts(2, 1, "transcriptions/x.json", None)
+    with End("Twilio", "delete", True).at(workbench, recording), suppress(ArchiverError):
+        workbench.delete(recording, texts)
+    workbench.delete(recording, KeptTexts())
+    assert (workbench.bucket.document("deletions", recording) or {})["transcriptions"] == asdict(texts)
+
+
+def test_what_was_kept_since_the_request_is_stated(workbench: Workbench) -> None:
+    """Where the source is still there, the latest look is the one that counts; an old request may say nothing of it."""
+    recording = archived(workbench)
+    workbench.overwrite(workbench.filing(recording).deletion_request, b"{}")
+    texts = KeptTexts(3, 0, "transcriptions/x.json", None)
+    workbench.delete(recording, texts)
+    assert (workbench.bucket.document("deletions", recording) or {})["transcriptions"] == asdict(texts)
+
+
 def test_a_deletion_may_be_repeated(workbench: Workbench) -> None:
     """What is done twice, also at once, leaves the first deletion receipt as it is."""
     recording = archived(workbench)
@@ -347,6 +420,18 @@ def test_a_mismatch_stops_all_deletions(bench: Workbench) -> None:
     with pytest.raises(ForbiddenDeletionError, match="deletions_paused"):
         bench.work.delete_source(message(right))
     assert json.loads(bench.bucket.body(DELETIONS_PAUSED) or b"")["recording_sid"] == wrong.sid
+    assert bench.deletes(wrong) == bench.deletes(right) == []
+
+
+def test_a_receipt_that_nobody_can_read_stops_all_deletions(bench: Workbench) -> None:
+    """What is no receipt any more is a mismatch like any other."""
+    wrong, right = archived(bench), archived(bench)
+    bench.overwrite(bench.filing(wrong).receipt, b"{}")
+    with pytest.raises(ContentError, match="receipt_unreadable"):
+        bench.work.delete_source(message(wrong))
+    assert (bench.bucket.document("quarantine", wrong) or {})["attempts"] == 1
+    with pytest.raises(ForbiddenDeletionError, match="deletions_paused"):
+        bench.work.delete_source(message(right))
     assert bench.deletes(wrong) == bench.deletes(right) == []
 
 

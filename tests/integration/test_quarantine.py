@@ -194,6 +194,18 @@ def test_what_was_archived_meanwhile_is_resolved(bench: Workbench) -> None:
     assert bench.bucket.document("quarantine", recording) is None
 
 
+@pytest.mark.parametrize(("status", "deleted"), [("completed", True), ("absent", False), ("processing", False)])
+def test_what_is_resolved_is_deleted_only_when_twilio_has_it(bench: Workbench, status: str, deleted: bool) -> None:
+    """A receipt is released whatever Twilio says; its source is to go only if Twilio calls it completed or deleted."""
+    recording = bench.record()
+    bench.archived(recording)
+    record_failure(bench.archive, bench.filing(recording), ERROR, 2)
+    recording.resource_status = status
+    bench.work.archive_recording(message(recording))
+    assert bench.bucket.document("quarantine", recording) is None
+    assert bench.work.hints.queue_depth("delete") == int(deleted)
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_configuration_counts_nothing(bench: Workbench, status: int) -> None:
     """A refusal is nobody's content: nothing is put into quarantine."""

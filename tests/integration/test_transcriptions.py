@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.receipt import iso
+from app.receipt import iso, parse_iso
 from deploy.local.s3_proxy import Hook as S3Hook
 from deploy.local.s3_proxy import S3Request
 from deploy.local.twilio import ErrorStatus, Hook, Match, Request, Response, SimRecording
@@ -17,14 +17,22 @@ from workers.transcriptions import PATIENCE, KeptTexts, keep_texts
 DATA = [{"results": {"language": "en", "words": ["hello", "welt ü"]}}, {"score": 0.5}]
 
 
-def keep(bench: Workbench, recording: SimRecording, archived_ago: timedelta = timedelta(0)) -> KeptTexts:
-    """Keep the texts of a recording that was archived some time ago."""
-    archived_at = iso(datetime.now(UTC) - archived_ago)
-    return keep_texts(bench.twilio, bench.archive, bench.filing(recording), archived_at)
+def keep(bench: Workbench, recording: SimRecording, waited: timedelta | None = None) -> KeptTexts:
+    """Keep the texts of a recording; `waited` is how long ago something was first missing."""
+    if waited is not None:
+        since = iso(datetime.now(UTC) - waited)
+        bench.tamper(bench.filing(recording).transcriptions, "waiting_since", since)
+    return keep_texts(bench.twilio, bench.archive, bench.filing(recording))
 
 
 def kept(bench: Workbench, recording: SimRecording) -> dict[str, Any] | None:
     return bench.bucket.document("transcriptions", recording)
+
+
+def deletion_message(recording: SimRecording) -> dict[str, str]:
+    """Return what the archiving task enqueues."""
+    day = recording.date_created.date().isoformat()
+    return {"account_sid": recording.account_sid, "recording_sid": recording.sid, "day": day}
 
 
 LATE = PATIENCE + timedelta(seconds=5)
@@ -69,19 +77,60 @@ def test_data_that_is_not_json_is_kept_as_text(workbench: Workbench) -> None:
 @pytest.mark.parametrize("kind", ["transcription", "add-on result"])
 @pytest.mark.parametrize("status", ["in-progress", "processing", "queued", "init"])
 def test_what_is_unfinished_is_waited_for_and_then_not(workbench: Workbench, kind: str, status: str) -> None:
-    """An unfinished text stops the deletion for `PATIENCE` after archival; then what there is is kept."""
+    """An unfinished text stops the deletion for `PATIENCE` after it was seen first; then what there is is kept."""
     recording = workbench.record()
     add = workbench.simulator.add_transcription if kind == "transcription" else workbench.simulator.add_add_on_result
     text = add(recording, status=status)
-    for ago in (timedelta(0), PATIENCE - timedelta(minutes=1)):
+    for waited in (None, PATIENCE - timedelta(minutes=1)):
         with pytest.raises(NotReadyError, match="transcription_in_progress"):
-            keep(workbench, recording, ago)
-    assert kept(workbench, recording) is None
+            keep(workbench, recording, waited)
     texts = keep(workbench, recording, LATE)
-    assert texts.incomplete == "still in progress"
+    assert texts.incomplete == "transcription_in_progress"
     assert texts.transcriptions + texts.add_on_results == 1
     text["status"] = "completed"
     assert keep(workbench, recording).incomplete is None
+    document = kept(workbench, recording) or {}
+    assert [each["status"] for each in document["transcriptions"] + document["add_on_results"]] == ["completed"]
+    assert document["waiting_since"] is None
+
+
+def test_a_wait_is_written_down_once(workbench: Workbench) -> None:
+    """As long as nothing changes the document stays as it is, however often somebody looks."""
+    recording = workbench.record()
+    workbench.simulator.add_transcription(recording, status="in-progress")
+    for _ in range(3):
+        with pytest.raises(NotReadyError):
+            keep(workbench, recording)
+    assert len(workbench.versions(workbench.filing(recording).transcriptions)) == 1
+
+
+def test_a_wait_of_long_ago_does_not_count(workbench: Workbench) -> None:
+    """When a deletion was held up for weeks, one error at its next try does not lose the texts."""
+    recording = workbench.record()
+    workbench.simulator.add_transcription(recording)
+    workbench.simulator.inject(ErrorStatus(500), recording.sid, Match(endpoint="transcriptions"), times=2)
+    for waited in (None, 2 * PATIENCE):
+        with pytest.raises(TemporaryError, match="twilio_failed"):
+            keep(workbench, recording, waited)
+    since = parse_iso((kept(workbench, recording) or {})["waiting_since"])
+    assert abs(datetime.now(UTC) - since) < timedelta(minutes=1)
+    assert keep(workbench, recording) == KeptTexts(1, 0, workbench.filing(recording).transcriptions, None)
+
+
+def test_what_was_kept_once_stays(workbench: Workbench) -> None:
+    """A list that can't be read, or says less than before, takes nothing away; the newer word of each text counts."""
+    recording = workbench.record()
+    first = workbench.simulator.add_transcription(recording, text="One.")
+    result = workbench.simulator.add_add_on_result(recording, data=DATA)
+    keep(workbench, recording)
+    first_as_kept = dict(first)
+    recording.transcriptions.clear()
+    second = workbench.simulator.add_transcription(recording, text="Two.")
+    result["status"] = "failed"
+    assert keep(workbench, recording) == KeptTexts(2, 1, workbench.filing(recording).transcriptions, None)
+    document = kept(workbench, recording) or {}
+    assert document["transcriptions"] == [first_as_kept, second]
+    assert [each["status"] for each in document["add_on_results"]] == ["failed"]
 
 
 @pytest.mark.parametrize("status", ["completed", "failed", "a status of next year"])
@@ -107,7 +156,7 @@ def test_an_account_that_has_none_does_not_block(workbench: Workbench, endpoint:
 @pytest.mark.parametrize("endpoint", ["transcriptions", "addons"])
 @pytest.mark.parametrize("status", [401, 429, 500])
 def test_an_error_blocks_for_a_while_only(workbench: Workbench, endpoint: str, status: int) -> None:
-    """What can't be listed stops the deletion for `PATIENCE`; then the deletion receipt names what is missing."""
+    """What can't be listed stops the deletion for `PATIENCE`; then the deletion receipt says why not all is there."""
     recording = workbench.record()
     workbench.simulator.add_transcription(recording)
     workbench.simulator.add_add_on_result(recording)
@@ -134,7 +183,9 @@ def test_the_latest_list_stands(workbench: Workbench) -> None:
     """A second attempt that finds more keeps more; the first document stays as an old version."""
     recording = workbench.record()
     workbench.simulator.add_transcription(recording)
-    keep(workbench, recording)
+    for _ in range(2):
+        assert keep(workbench, recording).transcriptions == 1
+    assert len(workbench.versions(workbench.filing(recording).transcriptions)) == 1
     workbench.simulator.add_transcription(recording)
     assert keep(workbench, recording).transcriptions == 2
     assert len((kept(workbench, recording) or {})["transcriptions"]) == 2
@@ -145,16 +196,55 @@ def test_a_twin_that_keeps_them_too_is_not_overwritten_blindly(workbench: Workbe
     """When somebody else writes between our look and our write, the attempt is repeated later."""
     recording = workbench.record()
     workbench.simulator.add_transcription(recording)
-    keep(workbench, recording)
     key = workbench.filing(recording).transcriptions
 
-    def twin(_request: S3Request) -> None:
-        workbench.overwrite(key, json.dumps({"by": "twin"}).encode())
+    for number in range(2):  # a document that is new, and one that was there
 
-    workbench.proxy.inject(S3Hook(before=twin), "PutObject", key_contains=key, skip=1)
-    with pytest.raises(TemporaryError, match="texts_contended"):
-        keep(workbench, recording)
-    assert kept(workbench, recording) == {"by": "twin"}
+        def twin(_request: S3Request, number: int = number) -> None:
+            workbench.overwrite(key, json.dumps({"by twin": number}).encode())
+
+        workbench.proxy.inject(S3Hook(before=twin), "PutObject", key_contains=key)
+        with pytest.raises(TemporaryError, match="texts_contended"):
+            keep(workbench, recording)
+        assert kept(workbench, recording) == {"by twin": number}
+    assert keep(workbench, recording).transcriptions == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{}",
+        b'{"schema":"recording-transcriptions/1","transcriptions":null,"add_on_results":[]}',
+        b'{"schema":"recording-transcriptions/1","transcriptions":[1],"add_on_results":[]}',
+        b'{"schema":"recording-transcriptions/1","transcriptions":[],"add_on_results":[],"waiting_since":"soon"}',
+        b'{"schema":"recording-transcriptions/1","transcriptions":[],"add_on_results":[],"waiting_since":7}',
+    ],
+)
+def test_a_document_that_nobody_can_read_is_replaced(workbench: Workbench, body: bytes) -> None:
+    """Whatever is under the key, the texts are kept."""
+    recording = workbench.record()
+    transcription = workbench.simulator.add_transcription(recording)
+    workbench.overwrite(workbench.filing(recording).transcriptions, body)
+    assert keep(workbench, recording).transcriptions == 1
+    assert (kept(workbench, recording) or {})["transcriptions"] == [transcription]
+
+
+@pytest.mark.parametrize("setting", ["verified", "48h"])
+def test_one_error_does_not_lose_them(workbench: Workbench, redis_url: str, setting: str) -> None:
+    """Also where a deletion is due only days after the archival, it waits for a list that can't be read."""
+    bench = workbench.under(REDIS_URL=redis_url, TWILIO_DELETE=setting)
+    recording = bench.record()
+    bench.simulator.add_transcription(recording)
+    bench.archived(recording)
+    long_ago = iso(datetime.now(UTC) - timedelta(days=3))
+    bench.tamper(bench.filing(recording).receipt, "archived_at", long_ago)
+    bench.simulator.inject(ErrorStatus(500), recording.sid, Match(endpoint="transcriptions"))
+    with pytest.raises(TemporaryError, match="twilio_failed"):
+        bench.work.delete_source(deletion_message(recording))
+    assert recording.deleted_at is None
+    bench.work.delete_source(deletion_message(recording))
+    assert (bench.bucket.document("deletions", recording) or {})["transcriptions"]["transcriptions"] == 1
 
 
 def test_the_deletion_waits_for_them(workbench: Workbench, redis_url: str) -> None:
@@ -163,11 +253,7 @@ def test_the_deletion_waits_for_them(workbench: Workbench, redis_url: str) -> No
     recording = bench.record()
     transcription = bench.simulator.add_transcription(recording, status="in-progress")
     bench.archived(recording)
-    message = {
-        "account_sid": recording.account_sid,
-        "recording_sid": recording.sid,
-        "day": recording.date_created.date().isoformat(),
-    }
+    message = deletion_message(recording)
     with pytest.raises(NotReadyError):
         bench.work.delete_source(message)
     assert recording.deleted_at is None
