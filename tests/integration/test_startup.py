@@ -20,6 +20,8 @@ WRONG = {
     "SWEEP_INTERVAL": "often",
     "LOG_LEVEL": "loud",
     "PORT": "99999",
+    "WEB_CONCURRENCY": "planted-number",
+    "CELERY_CONCURRENCY": "planted-number",
 }
 EXPECTED = {
     "web": [
@@ -30,6 +32,7 @@ EXPECTED = {
         "PUBLIC_URL",
         "LOG_LEVEL",
         "PORT",
+        "WEB_CONCURRENCY",
     ],
     "worker": [
         "TWILIO_ACCOUNT_SID",
@@ -39,26 +42,43 @@ EXPECTED = {
         "ARCHIVE_BUCKET",
         "ARCHIVE_FORMAT",
         "LOG_LEVEL",
+        "CELERY_CONCURRENCY",
     ],
     "beat": ["REDIS_URL", "SWEEP_INTERVAL", "LOG_LEVEL"],
 }
 
 
-@pytest.mark.parametrize("process", EXPECTED)
-def test_wrong_settings_stop_a_process(process: str) -> None:
-    """Every mistake is listed by name, no value is shown, and the exit code is 5."""
-    path = os.pathsep.join([str(Path(sys.prefix) / "bin"), os.environ["PATH"]])
-    ended = subprocess.run(
-        ["sh", "-c", read_procfile(ROOT / "Procfile")[process]],
+def run(process: str, *options: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run a line of the Procfile, with options behind it, in an environment of its own until it ends."""
+    return subprocess.run(
+        ["sh", "-c", " ".join([read_procfile(ROOT / "Procfile")[process], *options])],
         cwd=ROOT,
-        env={"PATH": path, **WRONG},
+        env={"PATH": os.pathsep.join([str(Path(sys.prefix) / "bin"), os.environ["PATH"]]), **environment},
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
+
+
+@pytest.mark.parametrize("process", EXPECTED)
+def test_wrong_settings_stop_a_process(process: str) -> None:
+    """Every mistake is listed by name, no value is shown, and the exit code is 5."""
+    ended = run(process, **WRONG)
     assert ended.returncode == 5, ended.stderr
     listed = [line.strip().partition(":")[0] for line in ended.stderr.splitlines() if line.startswith("  ")]
     assert sorted(listed) == sorted(EXPECTED[process])
     assert "planted" not in ended.stderr + ended.stdout
     assert "Traceback" not in ended.stderr
+
+
+def test_empty_settings_are_as_good_as_none() -> None:
+    """A variable that is set to nothing leaves the default, also where gunicorn would read it first."""
+    required = {
+        "TWILIO_ACCOUNT_SID": "AC" + "0" * 32,
+        "TWILIO_AUTH_TOKEN": "token",
+        "REDIS_URL": "redis://127.0.0.1",
+        "PUBLIC_URL": "https://example.com",
+    }
+    ended = run("web", "--check-config", **required, WEB_CONCURRENCY="", PORT="")
+    assert ended.returncode == 0, ended.stderr
