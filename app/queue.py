@@ -61,6 +61,9 @@ def broker_config(settings: CommonSettings) -> dict[str, Any]:
     url = settings.REDIS_URL.get_secret_value()
     config: dict[str, Any] = {
         "broker_url": url,
+        # Named apart, because Celery lets BROKER_URL and CELERY_BROKER_URL of the environment replace the one above.
+        "broker_read_url": url,
+        "broker_write_url": url,
         "task_serializer": "json",
         "accept_content": ["json"],
         "task_ignore_result": True,
