@@ -569,7 +569,7 @@ def s3_out_of_reach(_: Planting) -> dict[str, str | None]:
     return {"AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"}
 
 
-@case("bucket: reached", "amber", found="is in eu-west-1", mend="set AWS_REGION=eu-west-1")
+@case("bucket: reached", "amber", found="is in eu-west-1", mend="set AWS_DEFAULT_REGION=eu-west-1")
 def wrong_region(planting: Planting) -> dict[str, str | None]:
     planting.bench.proxy.inject(S3Headers({"x-amz-bucket-region": "eu-west-1"}), "ListObjectsV2", times=None)
     return {}

@@ -262,7 +262,7 @@ def test_empty_counts_as_unset(cls: type[CommonSettings]) -> None:
 
 def test_other_variables_are_ignored() -> None:
     """Variables that are no settings, such as boto3's own, are left alone."""
-    assert read(WorkerSettings, AWS_REGION="eu-west-1", PORT="not a port of mine") == read(WorkerSettings)
+    assert read(WorkerSettings, AWS_DEFAULT_REGION="eu-west-1", PORT="not a port of mine") == read(WorkerSettings)
 
 
 @given(number=st.integers(0, 999_999_999), unit=st.sampled_from("smhd"))

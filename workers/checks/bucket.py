@@ -66,7 +66,7 @@ def _reached(store: Store, reply: Reply) -> Iterator[Result]:
     if reply.fault:
         mends = {
             "credentials": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give the dyno or task a role",
-            "name": "correct AWS_REGION or AWS_ENDPOINT_URL_S3",
+            "name": "correct AWS_DEFAULT_REGION or AWS_ENDPOINT_URL_S3",
         }
         mend = mends.get(reply.fault.kind, "correct AWS_ENDPOINT_URL_S3, or let this machine reach S3")
         yield red(name, f"{host}: {reply.words}", mend)
@@ -76,7 +76,8 @@ def _reached(store: Store, reply: Reply) -> Iterator[Result]:
         mend = "correct AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or the role"
         yield red(name, f"S3 does not accept the credentials ({reply.code})", mend)
     elif reply.code in _ELSEWHERE:
-        yield red(name, f"{bucket} is not in {store.region}", f"set AWS_REGION to {_region(reply) or 'its region'}")
+        mend = f"set AWS_DEFAULT_REGION to {_region(reply) or 'its region'}"
+        yield red(name, f"{bucket} is not in {store.region}", mend)
     elif reply.code == "RequestTimeTooSkewed":
         yield red(name, "S3 refuses requests that are so far off in time", "let NTP set this machine's clock")
     elif not _owned(store, reply):
@@ -86,7 +87,7 @@ def _reached(store: Store, reply: Reply) -> Iterator[Result]:
         mend = f"allow s3:ListBucket on arn:aws:s3:::{bucket}: sweep and audit list it"
         yield red(name, f"{bucket} may not be listed: {reply.words}", mend)
     elif (region := _region(reply)) not in (None, store.region):
-        mend = f"set AWS_REGION={region}: every first request is sent twice"
+        mend = f"set AWS_DEFAULT_REGION={region}: every first request is sent twice"
         yield amber(name, f"{bucket} is in {region}, not in {store.region}", mend)
     else:
         yield green(name, f"{bucket} at {host}" + (" is its owner's" if store.owner else ""))
