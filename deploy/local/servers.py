@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import boto3
+import botocore.session
 import redis
 from botocore.config import Config
 
@@ -27,6 +28,12 @@ ROOT = Path(__file__).resolve().parents[2]
 S3_PYTHON = ROOT / ".venv-s3" / "bin" / "python"  # made by bootstrap.py
 
 _REDIS_MIN_VERSION = (6, 2)  # what kombu 5.7 needs
+# Where botocore would look for the profile and the files of whoever runs this.
+_NOBODYS_FILES = {
+    "profile": (None, None, None, None),
+    "config_file": (None, None, os.devnull, None),
+    "credentials_file": (None, None, os.devnull, None),
+}
 _START_TIMEOUT_S = 20
 
 
@@ -186,18 +193,19 @@ class S3Server(LocalServer):
             "AWS_ENDPOINT_URL_S3": self.endpoint_url,
             "AWS_ACCESS_KEY_ID": self.access_key_id,
             "AWS_SECRET_ACCESS_KEY": self.secret_access_key,
-            "AWS_REGION": self.region,
             "AWS_DEFAULT_REGION": self.region,
         }
 
     def client(self, *, access_key_id: str | None = None, retries: int = 0) -> "S3Client":
-        return boto3.client(
+        """Return a client that no AWS profile and no proxy of whoever runs this leads elsewhere; close it after use."""
+        session = boto3.Session(botocore_session=botocore.session.Session(_NOBODYS_FILES))
+        return session.client(
             "s3",
             endpoint_url=self.endpoint_url,
             region_name=self.region,
             aws_access_key_id=access_key_id or self.access_key_id,
             aws_secret_access_key=self.secret_access_key,
-            config=Config(retries={"total_max_attempts": 1 + retries}),
+            config=Config(retries={"total_max_attempts": 1 + retries}, proxies={}),
         )
 
     def make_bucket(self, name: str, *, versioning: bool = True, object_lock: bool = False) -> str:

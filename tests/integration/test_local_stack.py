@@ -323,6 +323,18 @@ def test_s3_knows_its_access_key(s3_server: S3Server, bucket: str) -> None:
     assert code == "InvalidAccessKeyId"
 
 
+def test_s3_is_reached_whatever_the_users_environment_says(
+    s3_server: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither an AWS profile nor a proxy of whoever runs the demo keeps it from its own S3 server."""
+    monkeypatch.setenv("AWS_PROFILE", "somebody-elses")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with contextlib.closing(s3_server.client()) as s3:
+        assert s3.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
+
+
 @pytest.mark.allow_hosts(["127.0.0.1", "127.0.0.2"])
 def test_s3_listens_on_127_0_0_1_only(s3_server: S3Server) -> None:
     """Another address of this machine, even of its loopback, does not lead to the S3 server."""
