@@ -46,6 +46,8 @@ _TOGETHER: Final = (
     ("ARCHIVE_OBJECT_LOCK_MODE", "ARCHIVE_RETENTION_DAYS"),
 )
 
+_ARCHIVE_TIERS: Final = ("GLACIER", "DEEP_ARCHIVE")  # what is there must be restored before it is read
+
 
 class SettingsError(Exception):
     """The environment can't be used; `mistakes` holds a line for each thing to mend, without any value."""
@@ -259,6 +261,8 @@ def _conflicts(values: Mapping[str, str], known: Container[str]) -> list[str]:
     ]
     if "ARCHIVE_KMS_KEY_ID" in values and values.get("ARCHIVE_SSE") != "aws:kms":
         mistakes.append("ARCHIVE_KMS_KEY_ID: is only used with ARCHIVE_SSE=aws:kms; set both or unset it")
+    if values.get("ARCHIVE_STORAGE_CLASS") in _ARCHIVE_TIERS and values.get("ARCHIVE_VERIFY") == "readback":
+        mistakes.append("ARCHIVE_STORAGE_CLASS: can't be read back from an archive tier; set ARCHIVE_VERIFY=checksum")
     return mistakes
 
 

@@ -10,7 +10,7 @@ import hashlib
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -21,7 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from app.settings import WorkerSettings
 from workers import s3_listing
-from workers.errors import TemporaryError
+from workers.errors import ContentError, TemporaryError
 from workers.media import MediaFacts, MediaStream
 from workers.s3_errors import TAKEN, AlreadyThereError, translated
 from workers.s3_writer import ObjectWriter
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
 PART_BYTES: Final = 8 * 1024 * 1024  # 10,000 parts hold 84 GB; Twilio's longest recording is under 3 GB
+MAX_DOCUMENT_BYTES: Final = 32 * 1024 * 1024  # twice what is read of an answer of Twilio's, which receipts hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class StoredObject:
     """Bytes that were handed to S3 and not yet compared with what S3 holds.
 
     `checksum` is what S3 must report: base64 SHA-256, or for parts the SHA-256 of their digests and `-count`.
+    `retain_until` is the least that S3 must report where retention applies. `is_new`: this attempt has written it.
     """
 
     key: str
@@ -47,6 +49,8 @@ class StoredObject:
     checksum: str
     part_bytes: int | None
     retention: str
+    retain_until: datetime | None
+    is_new: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,15 @@ class Document:
     body: bytes
     version_id: str | None
     etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Lock:
+    """What `Storage.retention` says; `until` is the least date, and `options` ask S3 for it or for a later one."""
+
+    retention: str
+    until: datetime | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Archive:
@@ -103,47 +116,50 @@ class Archive:
         passed on.
         What is already under `key` is left alone: the result then has no version and must be verified like any.
         """
-        retention, lock = self._lock(started)
-        options = {"ContentType": content_type, "Metadata": dict(metadata), **self._encryption(), **lock}
+        lock = self._lock(started)
+        options = {"ContentType": content_type, "Metadata": dict(metadata), **self._encryption(), **lock.options}
         options["StorageClass"] = self._settings.ARCHIVE_STORAGE_CLASS
         if stream.fill(PART_BYTES) == PART_BYTES:
             # A large recording is not uploaded a second time only to learn that it is there.
             if self.head(key) is not None:
-                return self._compare_parts(stream, key, retention)
-            return self._store_parts(stream, key, options, retention)
+                return self._compare_parts(stream, key, lock)
+            return self._store_parts(stream, key, options, lock)
         body = stream.read(PART_BYTES)
         media = stream.finish()
         checksum = b64encode(bytes.fromhex(media.sha256)).decode()
         options["Metadata"] = {**metadata, "sha256": media.sha256}
+        version, is_new = None, True
         try:
             version = self._put(key, body, checksum=checksum, **options)
         except AlreadyThereError:
-            version = None
-        return StoredObject(key, version, media, checksum, None, retention)
+            is_new = False
+        return StoredObject(key, version, media, checksum, None, lock.retention, lock.until, is_new)
 
-    def _compare_parts(self, stream: MediaStream, key: str, retention: str) -> StoredObject:
+    def _compare_parts(self, stream: MediaStream, key: str, lock: _Lock) -> StoredObject:
         """Read a stream to its end without storing it: what its upload would have had for a checksum."""
         digests = []
         while part := stream.read(PART_BYTES):
             digests.append(_sha256(part))
-        return StoredObject(key, None, stream.finish(), composite_checksum(digests), PART_BYTES, retention)
+        media, checksum = stream.finish(), composite_checksum(digests)
+        return StoredObject(key, None, media, checksum, PART_BYTES, lock.retention, lock.until, is_new=False)
 
-    def _store_parts(self, stream: MediaStream, key: str, options: dict[str, Any], retention: str) -> StoredObject:
+    def _store_parts(self, stream: MediaStream, key: str, options: dict[str, Any], lock: _Lock) -> StoredObject:
         target: dict[str, Any] = {"Bucket": self.bucket, "Key": key, **self._owner}
         with translated():
             upload_id = self._s3.create_multipart_upload(ChecksumAlgorithm="SHA256", **target, **options)["UploadId"]
         target["UploadId"] = upload_id
+        version, is_new = None, True
         try:
             parts, media = self._upload_parts(stream, target)
             checksum = composite_checksum([part["ChecksumSHA256"] for part in parts])
             version = self._complete(target, parts, checksum, media.bytes)
         except AlreadyThereError:
             self._abort(target)
-            version = None
+            is_new = False
         except BaseException:
             self._abort(target)
             raise
-        return StoredObject(key, version, media, checksum, PART_BYTES, retention)
+        return StoredObject(key, version, media, checksum, PART_BYTES, lock.retention, lock.until, is_new)
 
     def _upload_parts(
         self, stream: MediaStream, target: Mapping[str, Any]
@@ -163,6 +179,7 @@ class Archive:
         self, target: Mapping[str, Any], parts: list["CompletedPartTypeDef"], checksum: str, size: int
     ) -> str | None:
         """Make the parts visible as one object. Raises `AlreadyThereError` when the key is taken."""
+        self._refuse_taken(target["Key"])
         # An upload that is gone was completed by an attempt whose answer was lost.
         with translated(taken=TAKEN | {"NoSuchUpload"}):
             done = self._s3.complete_multipart_upload(
@@ -219,19 +236,19 @@ class Archive:
                 options["SSEKMSKeyId"] = settings.ARCHIVE_KMS_KEY_ID
         return options
 
-    def _lock(self, started: datetime) -> tuple[str, dict[str, Any]]:
-        """Return whether retention applies and the options that ask for it; a date already past is left out.
+    def _lock(self, started: datetime) -> _Lock:
+        """Return whether retention applies and what asks for it; a date already past is left out.
 
         It counts from the recording's start and never ends before the bucket's default retention would.
         """
         mode, days = self._settings.ARCHIVE_OBJECT_LOCK_MODE, self._settings.ARCHIVE_RETENTION_DAYS
         if mode is None or days is None:
-            return "none", {}
+            return _Lock("none")
         until, now = started + timedelta(days=days), datetime.now(UTC)
         if until <= now:
-            return "already past", {}
-        until = max(until, now + self._default_retention)
-        return "applied", {"ObjectLockMode": mode, "ObjectLockRetainUntilDate": until}
+            return _Lock("already past")
+        asked = max(until, now + self._default_retention)
+        return _Lock("applied", until, {"ObjectLockMode": mode, "ObjectLockRetainUntilDate": asked})
 
     @cached_property
     def _default_retention(self) -> timedelta:
@@ -245,10 +262,13 @@ class Archive:
     # Documents
 
     def read(self, key: str) -> Document | None:
-        """Return a document, or None when there is none."""
+        """Return a document, or None when there is none. Raises `ContentError` for what is too long to be one."""
         with translated(missing_ok=True):
             answer = self._s3.get_object(Bucket=self.bucket, Key=key, **self._owner)
-            return Document(key, answer["Body"].read(), answer.get("VersionId"), answer["ETag"])
+            with closing(answer["Body"]) as body:
+                if answer["ContentLength"] > MAX_DOCUMENT_BYTES:
+                    raise ContentError("document_too_long", "the object under a document's key is no document of ours")
+                return Document(key, body.read(), answer.get("VersionId"), answer["ETag"])
         return None
 
     def write_once(self, key: str, body: bytes, started: datetime | None = None) -> Document:
@@ -256,7 +276,7 @@ class Archive:
 
         With `started`, it carries the retention of the media that began then.
         """
-        lock = self._lock(started)[1] if started else {}
+        lock = self._lock(started).options if started else {}
         try:
             version = self._put(
                 key, body, checksum=_sha256(body), ContentType="application/json", **self._encryption(), **lock
@@ -357,8 +377,7 @@ class Archive:
 
     def _put(self, key: str, body: bytes | bytearray, *, checksum: str, **options: Any) -> str | None:
         """Write one object unless its key is taken. Raises `AlreadyThereError` when it is."""
-        if self._settings.ARCHIVE_VERIFY == "readback" and self.head(key) is not None:
-            raise AlreadyThereError  # a store without checksums may not know If-None-Match either
+        self._refuse_taken(key)
         with translated():
             answer = self._s3.put_object(
                 Bucket=self.bucket,
@@ -371,6 +390,11 @@ class Archive:
                 **options,
             )
         return answer.get("VersionId")
+
+    def _refuse_taken(self, key: str) -> None:
+        """Look before a write with `readback`: a store without checksums may not know `If-None-Match` either."""
+        if self._settings.ARCHIVE_VERIFY == "readback" and self.head(key) is not None:
+            raise AlreadyThereError
 
 
 def _sha256(body: bytes | bytearray) -> str:

@@ -4,6 +4,7 @@ fetch → store → verify → index → receipt. Each step takes what the one b
 got wrong; deletion is another task, which starts from the receipt in S3.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,10 @@ from workers.verification import VerifiedObject, read_receipt, verify, verify_re
 
 # Two channels first; on 400 one; on 400 as it is stored. Nothing but a 400 steps down (https://www.twilio.com/docs/api/errors/16113).
 CHANNEL_LADDER: Final[tuple[int | None, ...]] = (2, 1, None)
+
+
+# What a header can carry whatever Twilio thinks of next.
+_PLAIN_WORD: Final = r"[A-Za-z0-9_.-]{1,64}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +59,20 @@ class Pipeline:
         """
         filing = Filing.of(self.settings.ARCHIVE_PREFIX, recording)
         try:
-            with self._fetch(recording) as fetched:
+            with self._fetch(recording, filing) as fetched:
                 verified = self._store(fetched, filing)
         except LengthUnprovenError as unproven:
             # A cut does not come twice at the same byte: the same body again is the whole one.
-            with self._fetch(recording, unproven.facts) as fetched:
+            with self._fetch(recording, filing, unproven.facts) as fetched:
                 verified = self._store(fetched, filing)
         for key in filing.index(recording.call_sid, recording.conference_sid):
             self.archive.write_empty(key)
         return self._write_receipt(fetched, verified, filing, callback, quarantine)
 
     @contextmanager
-    def _fetch(self, recording: Recording, earlier: MediaFacts | None = None) -> Iterator[FetchedMedia]:
+    def _fetch(self, recording: Recording, filing: Filing, earlier: MediaFacts | None = None) -> Iterator[FetchedMedia]:
         """Open the download on the first rung of the ladder that Twilio has."""
-        extension = "wav" if recording.encryption else self.settings.ARCHIVE_FORMAT
+        extension = self._format(recording, filing)
         attempts: list[Attempt] = []
         with ExitStack() as stack:
             for channels in CHANNEL_LADDER:
@@ -89,6 +94,15 @@ class Pipeline:
                 yield FetchedMedia(recording, stream, extension, channels, tuple(attempts))
                 return
         raise ContentError("no_channel_layout", f"Twilio answered {[attempt.code for attempt in attempts]} to each")
+
+    def _format(self, recording: Recording, filing: Filing) -> str:
+        """Return the format to archive in; Twilio encodes nothing that is encrypted."""
+        if recording.encryption:
+            return "wav"
+        asked = self.settings.ARCHIVE_FORMAT
+        other = "mp3" if asked == "wav" else "wav"
+        # An attempt under another ARCHIVE_FORMAT may have left its object: a recording has one, and it is never two.
+        return asked if self.archive.head(filing.media(other)) is None else other
 
     def _store(self, fetched: FetchedMedia, filing: Filing) -> VerifiedObject:
         recording = fetched.recording
@@ -159,7 +173,7 @@ def _metadata(fetched: FetchedMedia) -> dict[str, str]:
         "start-time": iso(recording.start_time),
         "duration": None if recording.duration_s is None else str(recording.duration_s),
         "channels": str(fetched.requested_channels or recording.channels or ""),
-        "source": recording.source,
+        "source": recording.source if re.fullmatch(_PLAIN_WORD, recording.source or "") else None,
     }
     if recording.encryption:
         metadata |= {

@@ -120,6 +120,7 @@ def test_one_of_many_writers_wins_and_the_others_adopt(
         stored = list(pool.map(lambda _: store(archive, body), range(count)))
     (version,) = workbench.versions(KEY)
     assert sorted(each.version_id or "" for each in stored) == [""] * (count - 1) + [version]
+    assert all(each.is_new is (each.version_id == version) for each in stored)
     assert {verify(archive, workbench.settings, each).version_id for each in stored} == {version}
     assert workbench.uploads() == []
 
@@ -130,7 +131,7 @@ def test_an_earlier_attempt_of_ours_is_adopted(workbench: Workbench, body: bytes
     first = store(workbench.archive, body)
     uploaded = workbench.operations(KEY)
     second = store(workbench.archive, body)
-    assert second == replace(first, version_id=None)
+    assert second == replace(first, version_id=None, is_new=False)
     assert verify(workbench.archive, workbench.settings, second).version_id == first.version_id
     assert len(workbench.versions(KEY)) == 1
     again = workbench.operations(KEY)[len(uploaded) :]

@@ -8,10 +8,10 @@ from datetime import timedelta
 
 import pytest
 
-from deploy.local.s3_proxy import Cut, ErrorStatus, Fault, IgnoredHeaders, S3Request
+from deploy.local.s3_proxy import Cut, ErrorStatus, Fault, Hook, IgnoredHeaders, S3Request
 from tests.integration.workbench import KEY, LARGE, SMALL, Workbench, now, store, wav_of
-from workers.archive import Archive, Document
-from workers.errors import ArchiverError, ConfigurationError, TemporaryError
+from workers.archive import MAX_DOCUMENT_BYTES, Archive, Document
+from workers.errors import ArchiverError, ConfigurationError, ContentError, TemporaryError
 
 
 def test_a_document_is_written_once(workbench: Workbench) -> None:
@@ -133,6 +133,35 @@ def test_a_store_without_conditions_is_looked_at_before_each_write(workbench: Wo
     assert bench.archive.write_once("receipts/a.json", b"2").body == b"1"
     assert workbench.bucket.body(KEY) == SMALL
     assert len(workbench.versions("receipts/a.json")) == 1
+
+
+def test_a_store_without_conditions_is_looked_at_before_a_commit(workbench: Workbench) -> None:
+    """With `readback` a key that is taken while the parts are sent is not overwritten by their commit."""
+    workbench.proxy.inject(IgnoredHeaders({"if-none-match"}), times=None)
+    bench = workbench.under(ARCHIVE_VERIFY="readback")
+
+    def take(_request: S3Request) -> None:
+        workbench.overwrite(KEY, LARGE)
+
+    workbench.proxy.inject(Hook(before=take), "UploadPart", key_contains=KEY)
+    stored = store(bench.archive, LARGE)
+    assert stored.version_id is None
+    assert len(workbench.versions(KEY)) == 1
+    assert workbench.uploads() == []
+
+
+def test_what_is_too_long_for_a_document_is_not_read(workbench: Workbench) -> None:
+    """A foreign object under a document's key takes no memory, however long it is."""
+    key = "receipts/a.json"
+    workbench.overwrite(key, b" " * MAX_DOCUMENT_BYTES)
+    document = workbench.archive.read(key)
+    assert document is not None
+    assert len(document.body) == MAX_DOCUMENT_BYTES
+    workbench.overwrite(key, b" " * (MAX_DOCUMENT_BYTES + 1))
+    for act in (lambda: workbench.archive.read(key), lambda: workbench.archive.write_once(key, b"{}")):
+        with pytest.raises(ContentError, match="document_too_long"):
+            act()
+    assert workbench.requests(key, "GetObject")[-1].bytes_out < MAX_DOCUMENT_BYTES
 
 
 # Errors

@@ -12,7 +12,17 @@ import pytest
 
 from deploy.local.s3_proxy import Hook as S3Hook
 from deploy.local.s3_proxy import S3Request
-from deploy.local.twilio import Deliver, ErrorStatus, Hook, Match, NotReady, OtherAudio, Request, SimRecording
+from deploy.local.twilio import (
+    Deliver,
+    ErrorStatus,
+    Hook,
+    Match,
+    NotReady,
+    OtherAudio,
+    Request,
+    Response,
+    SimRecording,
+)
 from tests.integration.bucket import folder
 from tests.integration.workbench import Workbench, refusal
 from tests.receipt_schema import RECEIPT_SCHEMA
@@ -26,6 +36,11 @@ from workers.pipeline import Pipeline
 def documents(bench: Workbench, recording: SimRecording) -> list[str]:
     """Return the collections in which something is filed for a recording, in order."""
     return [key.partition("/")[0] for key in bench.bucket.keys(recording)]
+
+
+def written(bench: Workbench) -> list[str]:
+    """Return what was asked of S3 that was not only a look."""
+    return [event.operation for event in bench.requests() if event.method not in ("GET", "HEAD")]
 
 
 ALL = ["index", "index", "receipts", "recordings"]
@@ -162,7 +177,7 @@ def test_a_recording_without_any_layout_is_a_fault_of_its_content(workbench: Wor
     workbench.simulator.inject(ErrorStatus(400, 16113), recording.sid, Match(endpoint="media"), times=None)
     with pytest.raises(ContentError, match="no_channel_layout"):
         workbench.archived(recording)
-    assert workbench.requests() == []
+    assert written(workbench) == []
 
 
 @pytest.mark.parametrize("status", [401, 403, 429, 500, 503])
@@ -203,6 +218,23 @@ def test_the_format_is_the_one_asked_for_unless_encrypted(
     assert head["ContentType"] == receipt.media.content_type == {"mp3": "audio/mpeg", "wav": "audio/x-wav"}[extension]
 
 
+@pytest.mark.parametrize(("first", "then"), [("wav", "mp3"), ("mp3", "wav")])
+@pytest.mark.parametrize(("key", "carried_out"), [("recordings/", True), ("receipts/", False)])
+def test_a_format_that_changes_between_attempts_makes_no_second_object(
+    workbench: Workbench, first: str, then: str, key: str, carried_out: bool
+) -> None:
+    """What an attempt under another ARCHIVE_FORMAT has stored is what the recording is archived as."""
+    recording = workbench.record(seconds=4.0)
+    workbench.proxy.inject(refusal(carried_out=carried_out), "PutObject", key_contains=key)
+    with pytest.raises(ArchiverError):
+        workbench.under(ARCHIVE_FORMAT=first).archived(recording)
+    bench = workbench.under(ARCHIVE_FORMAT=then)
+    receipt = bench.archived(recording)
+    assert receipt.media.format == first
+    assert documents(bench, recording) == ALL
+    assert bench.verified(recording).receipt == receipt
+
+
 @pytest.mark.parametrize("call", [{"seconds": 8.0}, {"size_bytes": PART_BYTES + 44}], ids=["one part", "two parts"])
 def test_an_encrypted_recording_can_be_decrypted_from_the_archive(
     workbench: Workbench, tmp_path: Any, call: dict[str, Any]
@@ -225,6 +257,23 @@ def test_an_encrypted_recording_can_be_decrypted_from_the_archive(
     }
 
 
+@pytest.mark.parametrize(
+    ("source", "kept"), [("NextYearsVerb", True), ("Verb\u00e9", False), ("a\nb", False), ("x" * 65, False), (7, True)]
+)
+def test_a_source_that_no_header_can_carry_stops_nothing(workbench: Workbench, source: Any, kept: bool) -> None:
+    """Twilio's words may be new: one that is no plain short word is in the receipt and not in the metadata."""
+    recording = workbench.record()
+
+    def other(_request: Request, response: Response) -> Response:
+        return Response.json(json.loads(response.body.read()) | {"source": source})
+
+    workbench.simulator.inject(Hook(after=other), recording.sid, Match(endpoint="resource"))
+    receipt = workbench.archived(recording)
+    assert receipt.source["source"] == source
+    metadata = (workbench.archive.head(receipt.media.key) or {})["Metadata"]
+    assert metadata.get("source") == (str(source) if kept else None)
+
+
 # A length that nothing proves
 
 
@@ -244,7 +293,7 @@ def test_a_body_that_comes_otherwise_is_not_believed(workbench: Workbench) -> No
     workbench.simulator.inject(OtherAudio(), recording.sid)
     with pytest.raises(LengthUnprovenError):
         workbench.archived(recording)
-    assert workbench.requests() == []
+    assert written(workbench) == []
 
 
 # An end in between

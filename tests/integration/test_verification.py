@@ -99,9 +99,23 @@ def test_a_store_that_does_not_keep_it_as_asked_is_refused(
         verify(bench.archive, bench.settings, store(bench.archive, SMALL))
 
 
-@pytest.mark.parametrize(("key", "kept"), [("alias/ours", True), (KEY_ARN.replace("0000", "1111"), False)])
-def test_only_a_full_key_is_compared(workbench: Workbench, key: str, kept: bool) -> None:
-    """S3 reports the ARN of a key: a setting that is an alias can't be compared with it, another ARN is refused."""
+KEY_ID = KEY_ARN.rpartition("/")[2]
+
+
+@pytest.mark.parametrize(
+    ("key", "kept"),
+    [
+        ("alias/ours", True),
+        ("arn:aws:kms:us-east-1:000000000000:alias/ours", True),
+        (KEY_ARN, True),
+        (KEY_ARN.replace("0000", "1111"), False),
+        (KEY_ID, True),
+        (KEY_ID.replace("1234", "4321"), False),
+        (KEY_ID[1:], False),
+    ],
+)
+def test_a_key_is_compared_with_what_s3_reports(workbench: Workbench, key: str, kept: bool) -> None:
+    """S3 reports the ARN of a key: another ARN or id is refused, and an alias can't be compared with it."""
     bench = workbench.under(ARCHIVE_SSE="aws:kms", ARCHIVE_KMS_KEY_ID=key)
     stored = store(bench.archive, SMALL)
 
@@ -114,6 +128,35 @@ def test_only_a_full_key_is_compared(workbench: Workbench, key: str, kept: bool)
     else:
         with pytest.raises(ConfigurationError, match="ARCHIVE_KMS_KEY_ID"):
             verify(bench.archive, bench.settings, stored)
+
+
+def test_a_date_that_was_cut_is_refused(make_workbench: Callable[..., Workbench]) -> None:
+    """A store that keeps what it locks a second shorter than it was asked to is a fault of the configuration."""
+    bench = make_workbench(object_lock=True).under(ARCHIVE_OBJECT_LOCK_MODE="GOVERNANCE", ARCHIVE_RETENTION_DAYS="1")
+    stored = store(bench.archive, SMALL)
+    until = parse_iso(verify(bench.archive, bench.settings, stored).storage.retain_until or "")
+
+    def earlier(_request: S3Request, response: S3Response) -> S3Response:
+        date = (until - timedelta(seconds=1)).isoformat()
+        return S3Response(response.status, {**response.headers, "x-amz-object-lock-retain-until-date": date})
+
+    bench.proxy.inject(Hook(after=earlier), "HeadObject", key_contains=KEY)
+    with pytest.raises(ConfigurationError, match="ARCHIVE_RETENTION_DAYS"):
+        verify(bench.archive, bench.settings, stored)
+
+
+def test_a_class_that_a_lifecycle_rule_has_changed_is_adopted(workbench: Workbench) -> None:
+    """What an earlier attempt has stored may be in another class by now; what is new may not."""
+    new = store(workbench.archive, SMALL)
+
+    def colder(_request: S3Request, response: S3Response) -> S3Response:
+        return S3Response(response.status, {**response.headers, "x-amz-storage-class": "GLACIER"})
+
+    workbench.proxy.inject(Hook(after=colder), "HeadObject", key_contains=KEY, times=None)
+    with pytest.raises(ConfigurationError, match="ARCHIVE_STORAGE_CLASS"):
+        verify(workbench.archive, workbench.settings, new)
+    adopted = store(workbench.archive, SMALL)
+    assert verify(workbench.archive, workbench.settings, adopted).storage.storage_class == "GLACIER"
 
 
 # A receipt
@@ -309,6 +352,41 @@ def test_a_weaker_mode_is_refused(locked: Workbench) -> None:
     bench.proxy.inject(Hook(after=weaker), "HeadObject", key_contains=recording.sid)
     with pytest.raises(ContentError, match="archive_kept_otherwise"):
         bench.verified(recording)
+
+
+@pytest.mark.parametrize("change", ["overwritten", "removed"])
+@pytest.mark.parametrize("versioning", [True, False], ids=["versions", "no versions"])
+def test_what_changes_while_it_is_read_is_refused(
+    make_workbench: Callable[..., Workbench], versioning: bool, change: str
+) -> None:
+    """Reading takes its time: an object that was overwritten or removed meanwhile proves nothing."""
+    bench = make_workbench(versioning=versioning).under(ARCHIVE_VERIFY="readback")
+    recording = bench.record()
+    key = bench.archived(recording).media.key
+
+    def meanwhile(_request: S3Request, _response: S3Response) -> None:
+        if change == "removed":
+            removed(bench, recording, key)
+            bench.archive.remove(key)
+        else:
+            bench.overwrite(key, b"x" * len(bench.simulator.media_bytes(recording.sid, 2)))
+
+    bench.proxy.inject(Hook(after=meanwhile), "GetObject", key_contains=key)
+    with pytest.raises(ContentError, match="archive_overwritten" if change == "overwritten" else "archive_missing"):
+        bench.verified(recording)
+
+
+def test_a_hold_that_comes_while_it_is_read_is_seen(locked: Workbench) -> None:
+    """With `readback` too, what forbids the deletion is looked at last."""
+    bench = locked.under(ARCHIVE_VERIFY="readback")
+    recording = bench.record()
+    key = bench.archived(recording).media.key
+
+    def hold(_request: S3Request, _response: S3Response) -> None:
+        bench.bucket.client.put_object_legal_hold(Bucket=bench.bucket.name, Key=key, LegalHold={"Status": "ON"})
+
+    bench.proxy.inject(Hook(after=hold), "GetObject", key_contains=key)
+    assert bench.verified(recording).legal_hold is True
 
 
 @pytest.mark.parametrize("status", ["ON", "OFF"])

@@ -451,6 +451,15 @@ def test_kms_key_without_kms_is_refused(sse: str) -> None:
     assert refused(WorkerSettings, ARCHIVE_SSE=sse, ARCHIVE_KMS_KEY_ID="alias/x").startswith("ARCHIVE_KMS_KEY_ID: ")
 
 
+@pytest.mark.parametrize("tier", ["GLACIER", "DEEP_ARCHIVE"])
+def test_what_could_not_be_read_back_is_refused(tier: str) -> None:
+    """Media in an archive tier can't be read again without a restore: with `readback` nothing would ever be proven."""
+    assert read(WorkerSettings, ARCHIVE_STORAGE_CLASS=tier).ARCHIVE_VERIFY == "checksum"
+    assert read(WorkerSettings, ARCHIVE_STORAGE_CLASS="GLACIER_IR", ARCHIVE_VERIFY="readback")
+    mistake = refused(WorkerSettings, ARCHIVE_STORAGE_CLASS=tier, ARCHIVE_VERIFY="readback")
+    assert mistake.startswith("ARCHIVE_STORAGE_CLASS: ")
+
+
 @pytest.mark.parametrize("days", ["0", "-1", "36501", "ten"])
 def test_retention_is_within_a_century(days: str) -> None:
     """A retention of no days, or of more than a date can hold, is refused."""
