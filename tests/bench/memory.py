@@ -6,18 +6,31 @@ Each size has a worker of its own. Needs as much free memory as the largest reco
 
 import argparse
 import time
-from pathlib import Path
+from collections.abc import Iterator
 
 from deploy.local.processes import wait_until
 from deploy.local.stack import Stack
+from tests.bench.costs import MIB, peak_bytes
+from tests.bench.rows import Row
 
-MIB = 1024 * 1024
+SIZES_MIB = (1, 100, 3000)
+MAX_GROWTH_MIB = 32
 
 
-def peak_bytes(pid: int) -> int:
-    """Return the most memory that a process has had resident, in bytes."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+def run(_rounds: int) -> Iterator[Row]:
+    """Yield the peak for each size, and the growth from the smallest to the largest. Once: peaks hardly differ."""
+    for mib in SIZES_MIB:
+        before, after, _ = measure(mib * MIB)
+        yield Row.of("memory", f"the worker's peak, {mib:,} MiB recording", "MiB", [after / MIB])
+        grown = (after - before) / MIB
+        yield Row.of(
+            "memory",
+            f"its growth, {mib:,} MiB recording",
+            "MiB",
+            [grown],
+            bound=f"< {MAX_GROWTH_MIB} MiB",
+            kept=grown < MAX_GROWTH_MIB,
+        )
 
 
 def measure(size_bytes: int) -> tuple[int, int, float]:
@@ -41,7 +54,7 @@ def archive(stack: Stack, size_bytes: int) -> None:
 def main() -> None:
     """Print a line for each size."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--mib", type=int, nargs="+", default=[1, 100, 3000], help="sizes in MiB (default: 1 100 3000)")
+    parser.add_argument("--mib", type=int, nargs="+", default=SIZES_MIB, help="sizes in MiB (default: 1 100 3000)")
     print(f"{'recording':>12} {'peak before':>12} {'peak after':>12} {'growth':>12} {'seconds':>8}")
     for mib in parser.parse_args().mib:
         before, after, seconds = measure(mib * MIB)
