@@ -119,7 +119,8 @@ def _prefix(value: str) -> str:
 
 
 Secret = Annotated[SecretStr, AfterValidator(_secret)]
-Secrets = Annotated[tuple[Secret, ...], BeforeValidator(_split_commas), AfterValidator(_any_secret)]
+SecretsIfAny = Annotated[tuple[Secret, ...], BeforeValidator(_split_commas)]
+Secrets = Annotated[SecretsIfAny, AfterValidator(_any_secret)]
 RedisUrl = Annotated[Secret, AfterValidator(_redis_url)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
 ApiBaseUrl = Annotated[str, AfterValidator(_api_base_url)]

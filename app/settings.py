@@ -6,14 +6,15 @@ that holds it (Docker, Kubernetes and ECS mount secrets so). An empty variable c
 
 import os
 import sys
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Annotated, Final, Literal, TypedDict, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, Json, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from app.setting_types import (
@@ -31,11 +32,13 @@ from app.setting_types import (
     RedisUrl,
     Secret,
     Secrets,
+    SecretsIfAny,
     StorageClass,
     UserName,
 )
 
 EXIT_CONFIGURATION: Final = 5
+_SIGNS: Final = "the account's auth token, or several separated by commas during a rotation"
 _LOOKS_LIKE: Final = 0.85  # ARCHIVE_RETENTION is close enough to ARCHIVE_RETENTION_DAYS
 
 S = TypeVar("S", bound=BaseModel)
@@ -63,10 +66,10 @@ class TwilioAccount(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     account_sid: AccountSid
-    auth_tokens: Secrets
     shared_keys: dict[str, Secret] = {}
     api_key: ApiKeySid | None = None
     api_secret: Annotated[Secret | None, Field(validate_default=True)] = None
+    auth_tokens: Annotated[SecretsIfAny, Field(validate_default=True)] = ()
     region: DnsLabel | None = None
     edge: DnsLabel | None = None
     base_url: ApiBaseUrl | None = None
@@ -77,6 +80,13 @@ class TwilioAccount(BaseModel):
         if "api_key" in info.data and (info.data["api_key"] is None) != (secret is None):
             raise ValueError("belongs to api_key; set both or neither")
         return secret
+
+    @field_validator("auth_tokens")
+    @classmethod
+    def _or_a_key(cls, tokens: tuple[SecretStr, ...], info: ValidationInfo) -> tuple[SecretStr, ...]:
+        if not (tokens or info.data.get("api_key", True) or info.data.get("shared_keys")):
+            raise ValueError("must be an auth token, or several; a worker does without them when it has an api_key")
+        return tokens
 
     @property
     def api_base_url(self) -> str:
@@ -105,10 +115,8 @@ class TwilioSettings(BaseModel):
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     TWILIO_ACCOUNT_SID: Annotated[AccountSid, Field(description="the account's SID (AC and 32 hex digits)")]
-    TWILIO_AUTH_TOKEN: Annotated[
-        Secrets,
-        Field(description="the account's auth token, or several separated by commas during a rotation"),
-    ]
+    # Who has it may do everything at Twilio: a process that has an API key need not have it.
+    TWILIO_AUTH_TOKEN: Annotated[Secrets, Field(description=_SIGNS)] = ()
     TWILIO_API_KEY: ApiKeySid | None = None
     TWILIO_API_SECRET: Secret | None = None
     TWILIO_ACCOUNTS: Json[list[TwilioAccount]] = []
@@ -156,8 +164,24 @@ class PublicSettings(BaseModel):
 class WebSettings(PublicSettings, TwilioSettings, CommonSettings):
     """What the callback endpoint needs; it never touches S3."""
 
+    TWILIO_AUTH_TOKEN: Annotated[Secrets, Field(description=_SIGNS)]  # Twilio signs with it
     PORT: Annotated[int, Field(ge=1, le=65535)] = 8000
     WEB_CONCURRENCY: Annotated[int, Field(ge=1, le=64)] = 2
+
+    @field_validator("TWILIO_ACCOUNTS")
+    @classmethod
+    def _each_signs(cls, accounts: list[TwilioAccount]) -> list[TwilioAccount]:
+        if not all(account.auth_tokens or account.shared_keys for account in accounts):
+            raise ValueError("names an account whose callbacks can't be verified; give it auth_tokens or shared_keys")
+        return accounts
+
+
+class BucketAccess(TypedDict, total=False):
+    """What boto3 is told beside what it reads itself."""
+
+    region_name: str
+    aws_access_key_id: str
+    aws_secret_access_key: str
 
 
 class WorkerSettings(TwilioSettings, CommonSettings):
@@ -178,6 +202,25 @@ class WorkerSettings(TwilioSettings, CommonSettings):
     SWEEP_GRACE: Duration = timedelta(minutes=2)
     QUARANTINE_AFTER: Annotated[int, Field(ge=1, le=100)] = 5
     CELERY_CONCURRENCY: Annotated[int, Field(ge=1, le=256)] = 8
+    # Set by Heroku's add-on of that name, whose bucket is used where ARCHIVE_BUCKET names no other.
+    BUCKETEER_BUCKET_NAME: BucketName | None = None
+    BUCKETEER_AWS_REGION: str | None = None
+    BUCKETEER_AWS_ACCESS_KEY_ID: Secret | None = None
+    BUCKETEER_AWS_SECRET_ACCESS_KEY: Secret | None = None
+
+    @property
+    def bucket_access(self) -> BucketAccess:
+        """What boto3 is told of an add-on's bucket; nothing for any other, for which it reads its own settings."""
+        key, secret = self.BUCKETEER_AWS_ACCESS_KEY_ID, self.BUCKETEER_AWS_SECRET_ACCESS_KEY
+        if self.ARCHIVE_BUCKET != self.BUCKETEER_BUCKET_NAME or key is None or secret is None:
+            return {}
+        access: BucketAccess = {
+            "aws_access_key_id": key.get_secret_value(),
+            "aws_secret_access_key": secret.get_secret_value(),
+        }
+        if self.BUCKETEER_AWS_REGION:
+            access["region_name"] = self.BUCKETEER_AWS_REGION
+        return access
 
 
 class FetchSettings(WorkerSettings):
@@ -204,6 +247,8 @@ def load(cls: type[S], environ: Mapping[str, str] | None = None) -> S:
     environ = os.environ if environ is None else environ
     mistakes: list[str] = []
     values = {name: value for name in cls.model_fields if (value := _read(name, environ, mistakes))}
+    if "BUCKETEER_BUCKET_NAME" in values:
+        values.setdefault("ARCHIVE_BUCKET", values["BUCKETEER_BUCKET_NAME"])
     unread = {mistake.partition(":")[0] for mistake in mistakes}
     mistakes += [text for text in _conflicts(values, known=cls.model_fields) if text.partition(":")[0] not in unread]
     try:
@@ -253,12 +298,15 @@ def _read(name: str, environ: Mapping[str, str], mistakes: list[str]) -> str:
     return ""
 
 
-def _conflicts(values: Mapping[str, str], known: Container[str]) -> list[str]:
+def _conflicts(values: Mapping[str, str], known: Mapping[str, FieldInfo]) -> list[str]:
     mistakes = [
         f"{second if first in values else first}: is missing; it belongs to {first if first in values else second}"
         for first, second in _TOGETHER
         if first in known and (first in values) != (second in values)
     ]
+    token = known.get("TWILIO_AUTH_TOKEN")
+    if token and not token.is_required() and not values.keys() & {"TWILIO_AUTH_TOKEN", "TWILIO_API_KEY"}:
+        mistakes.append(f"TWILIO_AUTH_TOKEN: is missing; set it to {_SIGNS}, or set an API key instead")
     if "ARCHIVE_KMS_KEY_ID" in values and values.get("ARCHIVE_SSE") != "aws:kms":
         mistakes.append("ARCHIVE_KMS_KEY_ID: is only used with ARCHIVE_SSE=aws:kms; set both or unset it")
     if values.get("ARCHIVE_STORAGE_CLASS") in _ARCHIVE_TIERS and values.get("ARCHIVE_VERIFY") == "readback":

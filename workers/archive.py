@@ -84,6 +84,7 @@ class Archive:
         with translated():
             self._s3: S3Client = boto3.client(
                 "s3",
+                **settings.bucket_access,
                 config=Config(
                     connect_timeout=5,
                     read_timeout=read_timeout_s,

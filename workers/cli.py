@@ -102,3 +102,7 @@ def _explain(error: Exception) -> Exit:
 def say(*lines: Any, sep: str = " ") -> None:
     """Tell the user something that is not data."""
     click.echo(sep.join(str(line) for line in lines), err=True)
+
+
+if __name__ == "__main__":
+    main()

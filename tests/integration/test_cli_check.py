@@ -972,3 +972,19 @@ def test_what_never_answers_ends_in_time(bench: Workbench, simulator: Simulator,
     report = check("--no-write")
     assert report.line(f"Twilio {MAIN}", "auth token")["state"] == "red"
     assert report.line("bucket", "reached")["state"] == "green"
+
+
+def test_a_worker_without_the_auth_token_is_looked_at(check: Callable[..., Report]) -> None:
+    """Where the environment is a worker's, with an API key and no auth token, the key is tried and web is named."""
+    report = check("--only", "twilio", TWILIO_AUTH_TOKEN=None, TWILIO_ACCOUNTS=None)
+    assert report.line(f"Twilio {MAIN}", "auth token")["state"] == "skipped"
+    assert report.line(f"Twilio {MAIN}", "API key")["state"] == "green"
+    assert set(report.states("red")) == {"settings: TWILIO_AUTH_TOKEN"}
+    assert report.line("settings", "TWILIO_AUTH_TOKEN")["found"].endswith("stops web")
+
+
+def test_the_settings_alone_can_be_looked_at(check: Callable[..., Report]) -> None:
+    """A release is stopped by its settings before any process starts with them, whatever Twilio or S3 do meanwhile."""
+    right = check("--only", "settings")
+    assert (right.code, {each["group"] for each in right.checks}) == (0, {"settings"})
+    assert check("--only", "settings", PUBLIC_URL=None).code == 5

@@ -252,6 +252,52 @@ def test_each_process_asks_only_for_what_it_needs(cls: type[CommonSettings], req
     assert all("is missing; set it to " in mistake for mistake in found)
 
 
+def test_a_worker_with_an_api_key_needs_no_auth_token() -> None:
+    """Who has the auth token may do everything at Twilio: with an API key, a worker does without it."""
+    key = {"TWILIO_API_KEY": SK, "TWILIO_API_SECRET": "x"}
+    further = [{"account_sid": AC2, "api_key": SK, "api_secret": "x"}]
+    environ = {name: value for name, value in MINIMAL[WorkerSettings].items() if name != "TWILIO_AUTH_TOKEN"} | key
+    accounts = load(WorkerSettings, environ | {"TWILIO_ACCOUNTS": json.dumps(further)}).accounts
+    assert [(account.api_key, account.auth_tokens) for account in accounts.values()] == [(SK, ()), (SK, ())]
+
+
+def test_web_needs_what_signs_callbacks() -> None:
+    """An API key signs nothing: web refuses accounts of which it could verify no callback."""
+    key = {"TWILIO_API_KEY": SK, "TWILIO_API_SECRET": "x"}
+    environ = {name: value for name, value in MINIMAL[WebSettings].items() if name != "TWILIO_AUTH_TOKEN"} | key
+    assert [mistake.partition(":")[0] for mistake in mistakes(WebSettings, environ)] == ["TWILIO_AUTH_TOKEN"]
+    further = {"account_sid": AC2, "api_key": SK, "api_secret": "x"}
+    assert "can't be verified" in refused(WebSettings, TWILIO_ACCOUNTS=json.dumps([further]))
+    read(WebSettings, TWILIO_ACCOUNTS=json.dumps([further | {"shared_keys": {"key-1": "x"}}]))
+
+
+BUCKETEER = {
+    "BUCKETEER_BUCKET_NAME": "bucketeer-0123",
+    "BUCKETEER_AWS_REGION": "eu-west-1",
+    "BUCKETEER_AWS_ACCESS_KEY_ID": "key",
+    "BUCKETEER_AWS_SECRET_ACCESS_KEY": "secret",
+}
+
+
+def test_bucket_of_the_add_on_is_used() -> None:
+    """Bucketeer's bucket is the archive's, with its own credentials, where no other bucket is named."""
+    environ = {name: value for name, value in MINIMAL[WorkerSettings].items() if name != "ARCHIVE_BUCKET"}
+    settings = load(WorkerSettings, environ | BUCKETEER)
+    assert settings.ARCHIVE_BUCKET == "bucketeer-0123"
+    assert settings.bucket_access == {
+        "region_name": "eu-west-1",
+        "aws_access_key_id": "key",
+        "aws_secret_access_key": "secret",
+    }
+
+
+def test_credentials_of_the_add_on_are_for_its_bucket_only() -> None:
+    """Another bucket is reached as boto3 finds out by itself, whatever the add-on has set."""
+    settings = read(WorkerSettings, **BUCKETEER)
+    assert settings.ARCHIVE_BUCKET == "recordings-of-acme"
+    assert settings.bucket_access == {}
+
+
 @pytest.mark.parametrize("cls", CLASSES)
 def test_empty_counts_as_unset(cls: type[CommonSettings]) -> None:
     """An empty variable is the same as none, for required and optional settings and their files."""

@@ -68,7 +68,8 @@ class Diagnosis:
                 mend = "give web the whole TWILIO_AUTH_TOKEN, in the same order, and start it again"
                 return f"the web process knows auth token {place} but not the first", mend
         for account in self.settings.TWILIO_ACCOUNTS:
-            if self._takes(account.account_sid, account.auth_tokens[0].get_secret_value()):
+            signing = [token.get_secret_value() for token in account.auth_tokens[:1]]
+            if any(self._takes(account.account_sid, token) for token in signing):
                 mend = "give web the same TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN, and start it again"
                 return "the web process has another auth token for the main account, or another main account", mend
         for token in tokens:

@@ -41,9 +41,12 @@ def check_account(settings: TwilioSettings, account: TwilioAccount) -> Iterator[
         yield red("REST API", f"{_hostname(account)}: {fault_of(error).words}", mend)
         return
     now = datetime.now(UTC)
-    yield green("REST API", f"{_hostname(account)} answers")
-    yield judge_clock("clock", answers[account.auth_tokens[-1]].date, now)
-    yield _judge_tokens(list(answers.values()))
+    if answers:
+        yield green("REST API", f"{_hostname(account)} answers")
+        yield judge_clock("clock", answers[account.auth_tokens[-1]].date, now)
+        yield _judge_tokens(list(answers.values()))
+    else:
+        yield skipped("auth token", "none is given, and only web needs one: the API key is used")
     working = next((token for token, answer in answers.items() if answer.status == 200), None)
     if working is not None:
         yield from _account(settings, account, working)

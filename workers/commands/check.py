@@ -23,11 +23,12 @@ from workers.checks.web import check_web
 from workers.cli import Exit, say
 
 _THINGS: Final = ("twilio", "web", "redis", "bucket")
+_ONLY: Final = ("settings", *_THINGS)  # the settings are always looked at
 _STYLES: Final = {State.GREEN: "green", State.AMBER: "yellow", State.RED: "bold red", State.SKIPPED: "dim"}
 
 
 @click.command()
-@click.option("--only", multiple=True, type=click.Choice(_THINGS), help="Try this only (may be repeated).")
+@click.option("--only", multiple=True, type=click.Choice(_ONLY), help="Try this only (may be repeated).")
 @click.option("--no-write", is_flag=True, help="Write nothing to the bucket, not even to its scratch prefix.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 @click.pass_context
@@ -60,6 +61,8 @@ def _groups(thing: str, *, write: bool) -> list[Group]:
             return [_group("web", WebSettings, check_web)]
         case "redis":
             return [_group("Redis", CommonSettings, check_redis)]
+        case "settings":
+            return []
     return [_group("bucket", WorkerSettings, partial(check_bucket, write=write))]
 
 
