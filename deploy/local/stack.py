@@ -29,9 +29,10 @@ class Stack:
     """A running Recording Archiver with all that it talks to; use it in a `with` statement.
 
     `processes` are names of Procfile lines, each run as it stands there, in the checkout, with a fresh
-    environment. `settings` are added to that environment (None removes one). With `respawn` a process that
-    dies is started again, as Heroku and ECS do. `redis_server`, `s3_server` and `simulator` may be given,
-    running; what is not given is started, and stopped at the end. Entering waits until everything answers.
+    environment; a number tells several of a kind apart, as in `worker.2`. `settings` are added to that
+    environment (None removes one). With `respawn` a process that dies is started again, as Heroku and ECS do.
+    `redis_server`, `s3_server` and `simulator` may be given, running; what is not given is started, and stopped
+    at the end. Entering waits until everything answers.
 
     Raises `StartError` when something does not start. An exception that leaves the block carries the ends of
     the logs as a note. SIGTERM unwinds the block like Ctrl-C; whatever the end, nothing is left behind.
@@ -104,7 +105,7 @@ class Stack:
 
     def wait_ready(self, name: str, timeout_s: float = _START_TIMEOUT_S) -> None:
         """Wait until a process does its work: `web` answers, `worker` waits for messages."""
-        ready = {"web": self._web_answers, "worker": self._worker_consumes}.get(name, lambda: True)
+        ready = {"web": self._web_answers, "worker": self._workers_consume}.get(_kind(name), lambda: True)
         if not self._respawn:
             self.processes[name].wait_ready(ready, timeout_s=timeout_s)
             return
@@ -131,7 +132,7 @@ class Stack:
         for name in self._names:
             self.processes[name] = Process(
                 name,
-                [shell, "-c", procfile[name]],
+                [shell, "-c", procfile[_kind(name)]],
                 env=self.environment,
                 cwd=ROOT,
                 log=self.directory / f"{name}.log",
@@ -172,11 +173,13 @@ class Stack:
         finally:
             connection.close()
 
-    def _worker_consumes(self) -> bool:
-        """Tell whether anybody waits for messages: kombu does so with BRPOP."""
+    def _workers_consume(self) -> bool:
+        """Tell whether every worker that runs here waits for messages: kombu does so with BRPOP."""
+        running = [each for name, each in self.processes.items() if _kind(name) == "worker" and each.alive]
         with contextlib.suppress(redis.RedisError), self.redis.client() as client:
             clients = client.client_list()
-            return any(each["cmd"] == "brpop" and each["db"] == str(self._database) for each in clients)
+            waiting = [each for each in clients if each["cmd"] == "brpop" and each["db"] == str(self._database)]
+            return len(waiting) >= max(1, len(running))
         return False
 
     @contextlib.contextmanager
@@ -201,6 +204,11 @@ class Stack:
     ) -> None:
         if isinstance(error, Exception):
             error.add_note(self.tails())
+
+
+def _kind(name: str) -> str:
+    """Return which Procfile line a process is of."""
+    return name.partition(".")[0]
 
 
 def read_procfile(path: Path) -> dict[str, str]:

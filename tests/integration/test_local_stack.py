@@ -367,6 +367,16 @@ def test_the_stack_comes_up_and_goes(redis_server: RedisServer, s3_server: S3Ser
     assert not stack.directory.exists()
 
 
+def test_a_process_may_run_more_than_once(redis_server: RedisServer, s3_server: S3Server, redis_database: int) -> None:
+    """A number tells two workers apart, and both take messages when the stack is up."""
+    names = ("worker.1", "worker.2")
+    with Stack(names, redis_server=redis_server, database=redis_database, s3_server=s3_server) as stack:
+        assert len({stack.processes[name].pid for name in names}) == 2
+        with redis_server.client() as client:
+            waiting = [each for each in client.client_list() if each["cmd"] == "brpop"]
+        assert len([each for each in waiting if each["db"] == str(redis_database)]) == 2
+
+
 def test_the_stack_says_why_a_process_does_not_start(redis_server: RedisServer, s3_server: S3Server) -> None:
     """A process that refuses its settings stops the start, with its exit code and its words."""
     stack = Stack(["web"], settings={"PUBLIC_URL": None}, redis_server=redis_server, s3_server=s3_server)

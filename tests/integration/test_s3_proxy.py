@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import http.client
+import itertools
 import socket
 import threading
 import time
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
+import requests
 from botocore.config import Config
 from botocore.exceptions import (
     ClientError,
@@ -52,6 +54,7 @@ from deploy.local.s3_proxy import (
     WrongChecksum,
 )
 from deploy.local.servers import S3Server
+from deploy.local.twilio import Simulator
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -387,6 +390,21 @@ def test_the_timeline_tells_what_was_asked(proxy: S3Proxy, s3: S3Client, make_bu
     assert event.sequence < event.finished_sequence
 
 
+def test_two_sides_may_share_one_order(s3_server: S3Server, bucket: str) -> None:
+    """With shared numbers, what S3 has answered comes before what Twilio is asked afterwards."""
+    numbers = itertools.count(1)
+    with S3Proxy(s3_server.endpoint_url, numbers=numbers) as proxy, Simulator(numbers=numbers) as simulator:
+        with client_of(proxy) as s3:
+            put(s3, bucket)
+        requests.get(f"{simulator.url}/_simulator/recordings", timeout=5)
+        with client_of(proxy) as s3:
+            put(s3, bucket)
+        first, last = proxy.timeline
+        [between] = simulator.timeline
+        order = [first.sequence, first.finished_sequence, between.sequence, between.finished_sequence, last.sequence]
+    assert order == sorted(order)
+
+
 def test_the_timeline_holds_no_credential(proxy: S3Proxy, s3: S3Client, bucket: str) -> None:
     """Nor does it where the credentials are part of the address."""
     address = s3.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": KEY})
@@ -500,6 +518,17 @@ def test_a_fault_may_skip(proxy: S3Proxy, s3: S3Client, bucket: str) -> None:
     upload.upload()
 
 
+def test_a_fault_may_be_a_matter_of_chance(proxy: S3Proxy, s3: S3Client, bucket: str) -> None:
+    """What is asked about each request decides; a request that it lets pass does not count as a hit."""
+    answers = iter([False, True, False])
+    fault = proxy.inject(ErrorStatus(), "PutObject", times=None, when=lambda: next(answers))
+    put(s3, bucket)
+    with pytest.raises(ClientError, match="InternalError"):
+        put(s3, bucket)
+    put(s3, bucket)
+    assert (fault.seen, fault.hits) == (3, 1)
+
+
 def test_faults_add_up(proxy: S3Proxy, s3: S3Client, direct: S3Client, bucket: str) -> None:
     """Several faults meet one request in the order of their injection."""
     put(direct, bucket)
@@ -570,6 +599,14 @@ def test_a_stall_ends_when_released(proxy: S3Proxy, bucket: str, carried_out: bo
         assert proxy.timeline == []
         stall.release()
         assert connection.recv(12) == f"HTTP/1.1 {status}".encode()
+
+
+def test_a_stall_may_end_by_itself(proxy: S3Proxy, s3: S3Client, bucket: str) -> None:
+    """After some seconds the answer comes."""
+    proxy.inject(Stall(carried_out=True, seconds=0.2), "PutObject")
+    began = time.monotonic()
+    put(s3, bucket)
+    assert time.monotonic() - began >= 0.2
 
 
 def test_a_delay_goes_on(proxy: S3Proxy, s3: S3Client, bucket: str) -> None:

@@ -375,6 +375,14 @@ def test_faults_meet_only_what_they_are_meant_for(sim: Simulator, rest: Rest, ac
     assert of_one.hits == 1
 
 
+def test_a_fault_may_be_a_matter_of_chance(sim: Simulator, rest: Rest, wav: str) -> None:
+    """What is asked about each request decides; a request that it lets pass does not count as a hit."""
+    answers = iter([False, True, False])
+    fault = sim.inject(ErrorStatus(), times=None, when=lambda: next(answers))
+    assert [rest.get(wav).status_code for _ in range(3)] == [200, 500, 200]
+    assert (fault.seen, fault.hits) == (3, 1)
+
+
 def test_faults_combine(sim: Simulator, rest: Rest, wav: str) -> None:
     """Wrong channels and a missing length at once."""
     sim.inject(OtherAudio(channels=1))

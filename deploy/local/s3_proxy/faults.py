@@ -86,19 +86,20 @@ class Delay(Fault):
 
 @dataclass(frozen=True)
 class Stall(Fault):
-    """Read the request to its end and answer nothing until released or closed.
+    """Read the request to its end and answer nothing until released or closed, or for some seconds.
 
     What was carried out gets its answer then, what was not gets 503.
     """
 
     carried_out: bool = False
+    seconds: float | None = None
     released: Event = field(default_factory=Event, repr=False)
 
     def instead(self, request: S3Request) -> S3Response | None:
         return None if self.carried_out else ErrorStatus(503).instead(request)
 
     def change(self, request: S3Request, response: S3Response) -> S3Response:
-        self.released.wait()
+        self.released.wait(self.seconds)
         return response
 
     def release(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Lock
 
@@ -11,13 +12,17 @@ from .messages import S3Request
 
 @dataclass
 class Injection:
-    """A fault at work. `hits` counts the requests that met it, `seen` those that it was meant for."""
+    """A fault at work. `hits` counts the requests that met it, `seen` those that it was meant for.
+
+    `when` has the last word on each, such as a die.
+    """
 
     fault: Fault
     operation: str | None
     key_contains: str
     times: int | None
     skip: int
+    when: Callable[[], bool] | None = None
     seen: int = 0
     hits: int = 0
     _lock: Lock = field(default_factory=Lock, repr=False)
@@ -30,6 +35,8 @@ class Injection:
         with self._lock:
             self.seen += 1
             if self.seen <= self.skip or (self.times is not None and self.hits >= self.times):
+                return False
+            if self.when is not None and not self.when():
                 return False
             self.hits += 1
             return True

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
+from itertools import count
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -24,11 +26,12 @@ class S3Proxy:
 
     `url` takes the place of `endpoint_url`, as in AWS_ENDPOINT_URL_S3, and stays the same through `down` and `up`.
     Requests are passed on as the client wrote and signed them, bodies block by block. Threads use it at will.
+    `numbers`, shared with a `Simulator`, give the events of both one order.
     """
 
-    def __init__(self, endpoint_url: str) -> None:
+    def __init__(self, endpoint_url: str, *, numbers: Iterator[int] | None = None) -> None:
         target = urlsplit(endpoint_url)
-        self._timeline = Timeline()
+        self._timeline = Timeline(numbers or count(1))
         self._injections = Injections()
         self._wiring = Wiring(target.hostname or "", target.port or 80, self._injections, self._timeline)
         self._server: Server | None = None
@@ -66,14 +69,16 @@ class S3Proxy:
         key_contains: str = "",
         times: int | None = 1,
         skip: int = 0,
+        when: Callable[[], bool] | None = None,
     ) -> Injection:
         """Let a fault meet the next `times` matching requests (None: all) after the first `skip` of them.
 
-        `operation` is S3's name of it, such as PutObject. Raises `ValueError` when S3 knows none of that name.
+        `when` is asked about each of these; those that it denies pass. `operation` is S3's name of it, such as
+        PutObject. Raises `ValueError` when S3 knows none of that name.
         """
         if operation is not None and operation not in names():
             raise ValueError(f"{operation} is not an operation of S3")
-        return self._injections.add(Injection(fault, operation, key_contains, times, skip))
+        return self._injections.add(Injection(fault, operation, key_contains, times, skip, when))
 
     def clear_faults(self) -> None:
         """Remove every fault and let go of whatever they hold up."""

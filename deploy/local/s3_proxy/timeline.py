@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import count
 from threading import Lock
 
 from .messages import S3Request
@@ -58,9 +57,9 @@ class Progress:
 class Timeline:
     """Number and keep events; an event is written before the last byte of its answer leaves."""
 
-    def __init__(self) -> None:
+    def __init__(self, numbers: Iterator[int]) -> None:
         self._lock = Lock()
-        self._numbers = count(1)
+        self._numbers = numbers
         self._events: list[Event] = []
 
     def number(self) -> int:

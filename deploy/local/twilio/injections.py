@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Lock
 from types import EllipsisType
@@ -51,13 +52,17 @@ class Match:
 
 @dataclass
 class Injection:
-    """A fault at work. `hits` counts the requests that met it, `seen` those that it was meant for."""
+    """A fault at work. `hits` counts the requests that met it, `seen` those that it was meant for.
+
+    `when` has the last word on each, such as a die.
+    """
 
     fault: Fault
     recording_sid: str | None
     match: Match
     times: int | None
     skip: int
+    when: Callable[[], bool] | None = None
     seen: int = 0
     hits: int = 0
     _lock: Lock = field(default_factory=Lock, repr=False)
@@ -71,6 +76,8 @@ class Injection:
         with self._lock:
             self.seen += 1
             if self.seen <= self.skip or (self.times is not None and self.hits >= self.times):
+                return False
+            if self.when is not None and not self.when():
                 return False
             self.hits += 1
             return True

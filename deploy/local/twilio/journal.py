@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import count
 from threading import Lock
 from typing import Literal
 
@@ -65,10 +64,10 @@ class Served:
 class Journal:
     """Number and keep events; an event is written before the last byte of its answer leaves."""
 
-    def __init__(self, clock: Callable[[], datetime]) -> None:
+    def __init__(self, clock: Callable[[], datetime], numbers: Iterator[int]) -> None:
         self.clock = clock
         self._lock = Lock()
-        self._numbers = count(1)
+        self._numbers = numbers
         self._events: list[Event] = []
         self._served: list[Served] = []
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import count
 from types import TracebackType
 from typing import Any, Self
 
@@ -32,8 +33,8 @@ class Simulator:
     """A Twilio on loopback, in threads of the calling process; use it in a `with` statement.
 
     `clock` returns aware UTC times and decides dates, the 40 days of soft-deleted metadata and
-    `media_ready_after`. `error_shape` forces one of Twilio's error shapes on every answer. Everything may be
-    called from any thread.
+    `media_ready_after`. `error_shape` forces one of Twilio's error shapes on every answer. `numbers`, shared with an
+    `S3Proxy`, give the events of both one order. Everything may be called from any thread.
     """
 
     def __init__(
@@ -43,9 +44,10 @@ class Simulator:
         *,
         clock: Callable[[], datetime] = utc_now,
         error_shape: Shape | None = None,
+        numbers: Iterator[int] | None = None,
     ) -> None:
         self.store = Store(list(accounts) or [Account()], clock)
-        self.journal = Journal(clock)
+        self.journal = Journal(clock, numbers or count(1))
         self.error_shape = error_shape
         self.started_at = clock()
         self._injections = Injections()
@@ -205,9 +207,13 @@ class Simulator:
         match: Match | None = None,
         times: int | None = 1,
         skip: int = 0,
+        when: Callable[[], bool] | None = None,
     ) -> Injection:
-        """Let a fault meet the next `times` matching requests (None: all) after the first `skip` of them."""
-        return self._injections.add(Injection(fault, recording_sid, match or Match(), times, skip))
+        """Let a fault meet the next `times` matching requests (None: all) after the first `skip` of them.
+
+        `when` is asked about each of these; those that it denies pass.
+        """
+        return self._injections.add(Injection(fault, recording_sid, match or Match(), times, skip, when))
 
     def clear_faults(self) -> None:
         """Remove every fault and let go of whatever they hold up."""
