@@ -12,8 +12,10 @@ import fcntl
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +26,7 @@ WORK = ROOT / ".local"  # lock and logs
 _MIN_PYTHON = (3, 11)
 _OTHER_PYTHONS = ("python3.13", "python3.12", "python3.11", "python3.14")  # newest with a record first
 _NETWORK_SIGNS = ("ConnectionError", "ConnectTimeout", "ReadTimeout", "ProxyError", "SSLError", "name resolution")
+_CLEAN_UP_S = 3  # for what is interrupted to remove its scratch files
 
 
 class BootstrapError(Exception):
@@ -70,6 +73,8 @@ def enter(argv: "list[str]") -> None:
         made = make_environments()
     except BootstrapError as error:
         sys.exit(f"bootstrap: {error}")
+    except OSError as error:  # a read-only checkout, a full disk
+        sys.exit(f"bootstrap: {error}")
     except KeyboardInterrupt:
         say("interrupted; the next run starts over")
         sys.exit(130)
@@ -115,8 +120,8 @@ def make_environments() -> bool:
             say("waiting for another run that makes the environments")
             fcntl.flock(lock, fcntl.LOCK_EX)
         outdated = [environment for environment in (PRODUCT, S3) if not is_current(environment)]
-        with concurrent.futures.ThreadPoolExecutor() as pool:
-            for made in [pool.submit(make, environment, lock.fileno()) for environment in outdated]:
+        with concurrent.futures.ThreadPoolExecutor() as pool, Steps() as steps:
+            for made in [pool.submit(make, environment, steps, lock.fileno()) for environment in outdated]:
                 made.result()
     return True
 
@@ -126,7 +131,54 @@ def is_current(environment: Environment) -> bool:
     return os.access(str(environment.python), os.X_OK) and read_stamp(environment) == new_stamp(environment)
 
 
-def make(environment: Environment, lock: int) -> None:
+class Steps:
+    """The programs that are at work; an interrupt, SIGTERM or SIGHUP within the block ends them, and starts no more."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running = set()  # type: set[subprocess.Popen[bytes]]
+        self._cancelled = False
+
+    def __enter__(self) -> "Steps":
+        def leave(number: int, frame: object) -> None:
+            sys.exit(128 + number)
+
+        self._before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is being done, and takes no longer than it must
+            self._cancel()
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def run(self, command: "list[str]", **options: object) -> int:
+        """Run a program and return its exit code. Raises `BootstrapError` when nothing is to be started any more."""
+        with self._lock:
+            if self._cancelled:
+                raise BootstrapError("interrupted")
+            program = subprocess.Popen(command, start_new_session=True, **options)  # its signals come from here
+            self._running.add(program)
+        code = program.wait()
+        with self._lock:
+            self._running.discard(program)
+        return code
+
+    def _cancel(self) -> None:
+        with self._lock:
+            self._cancelled = True
+            programs = list(self._running)
+        for number in (signal.SIGINT, signal.SIGKILL):  # pip and venv clean up after an interrupt
+            programs = [program for program in programs if program.poll() is None]
+            for program in programs:
+                os.killpg(program.pid, number)
+            deadline = time.monotonic() + _CLEAN_UP_S
+            while any(program.poll() is None for program in programs) and time.monotonic() < deadline:
+                time.sleep(0.02)
+
+
+def make(environment: Environment, steps: Steps, lock: int) -> None:
     """Make or update one environment. Raises `BootstrapError`.
 
     `lock` is inherited by what is started here: should this process be killed, the lock outlives it until
@@ -138,27 +190,26 @@ def make(environment: Environment, lock: int) -> None:
     if before is None or before["made_by"] != after["made_by"] or not os.access(str(environment.python), os.X_OK):
         say(f"making {environment.name} with Python {sys.version.split()[0]}")
         base = getattr(sys, "_base_executable", sys.executable)  # not this environment's own link to it
-        run(environment, [base, "-m", "venv", "--clear", str(environment.directory)], lock)
+        run(environment, [base, "-m", "venv", "--clear", str(environment.directory)], steps, lock)
     else:
         environment.stamp.unlink()
     say(f"installing {environment.requirements}")
     pip = [str(environment.python), "-I", "-m", "pip", "install", "--quiet"]
-    run(environment, [*pip, "--require-hashes", "--requirement", environment.requirements], lock)
+    run(environment, [*pip, "--require-hashes", "--requirement", environment.requirements], steps, lock)
     if environment.editable:
-        run(environment, [*pip, "--no-deps", "--no-build-isolation", "--editable", str(ROOT)], lock)
+        run(environment, [*pip, "--no-deps", "--no-build-isolation", "--editable", str(ROOT)], steps, lock)
     unfinished = environment.stamp.with_suffix(".part")
     unfinished.write_text(json.dumps(after))
     unfinished.replace(environment.stamp)
     say(f"{environment.name} is ready ({time.monotonic() - began:.0f} s)")
 
 
-def run(environment: Environment, command: "list[str]", lock: int) -> None:
+def run(environment: Environment, command: "list[str]", steps: Steps, lock: int) -> None:
     """Run one step; what it prints goes to the environment's log. Raises `BootstrapError`."""
     settings = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
     with environment.log.open("ab") as log:
-        ended = subprocess.run(
+        code = steps.run(
             command,
-            check=False,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -166,7 +217,7 @@ def run(environment: Environment, command: "list[str]", lock: int) -> None:
             env={**os.environ, **settings},
             pass_fds=[lock],
         )
-    if ended.returncode == 0:
+    if code == 0:
         return
     printed = environment.log.read_text(errors="replace")
     if any(sign in printed for sign in _NETWORK_SIGNS):
@@ -174,7 +225,7 @@ def run(environment: Environment, command: "list[str]", lock: int) -> None:
     else:
         lines = [line.strip() for line in printed.splitlines() if line.strip()]
         errors = [line for line in lines if line.upper().startswith("ERROR")]
-        reason = (errors or lines or [f"exit code {ended.returncode}"])[-1]
+        reason = (errors or lines or [f"exit code {code}"])[-1]
     raise BootstrapError(f"{environment.name}: {reason} (log: {environment.log.relative_to(ROOT)})")
 
 

@@ -6,12 +6,15 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from deploy.local.processes import group_runs, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 FAILING_PIP = "#!/bin/sh\necho {line}\nexit 1\n"
@@ -101,6 +104,39 @@ def test_a_failed_install_is_one_line(checkout: Checkout) -> None:
     code, _, err = checkout.run()
     assert code == 1
     assert err.splitlines()[-1] == "bootstrap: .venv: ERROR: no space left (log: .local/bootstrap.venv.log)"
+
+
+def test_a_read_only_checkout_is_one_line(checkout: Checkout) -> None:
+    """Where nothing can be written, the error says what and where."""
+    checkout.change("tests/requirements.txt")
+    (checkout.root / ".local").write_text("a file in the way of the directory\n")
+    code, _, err = checkout.run()
+    assert code == 1
+    assert err == f"bootstrap: [Errno 17] File exists: '{checkout.root / '.local'}'\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "expected", "pip"),
+    [
+        (signal.SIGINT, 130, "exec sleep 60"),
+        (signal.SIGHUP, 128 + 1, "exec sleep 60"),
+        (signal.SIGTERM, 128 + 15, "trap '' INT; sleep 60 & wait"),
+    ],
+)
+def test_what_was_started_ends_with_a_signal(
+    checkout: Checkout, tmp_path: Path, number: signal.Signals, expected: int, pip: str
+) -> None:
+    """A signal to the run alone ends pip too, one that does not listen included, and leaves no stamp."""
+    checkout.change("tests/requirements.txt")
+    checkout.let_python(
+        ".venv", f"#!/bin/sh\necho $$ > {tmp_path}/started && mv {tmp_path}/started {tmp_path}/pid\n{pip}\n"
+    )
+    with checkout.start() as run:
+        wait_until((tmp_path / "pid").exists, timeout_s=20, what="pip")
+        run.send_signal(number)
+        assert run.wait(timeout=20) == expected
+    assert not group_runs(int((tmp_path / "pid").read_text()))
+    assert not checkout.product.stamp.exists()
 
 
 def test_a_missing_network_is_said(checkout: Checkout) -> None:
