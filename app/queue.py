@@ -9,13 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from threading import BoundedSemaphore, local
-from time import monotonic
+from time import monotonic, time
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from celery import Celery
 from kombu import Exchange, Producer, Queue
 from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from app.recording import Callback
 from app.settings import CommonSettings
@@ -40,6 +42,10 @@ _QUEUES: Final = {
     DELETE_TASK: DELETE_QUEUE,
     BACKFILL_TASK: BACKFILL_QUEUE,
 }
+QUEUES: Final = tuple(_QUEUES.values())
+
+# A header of every message, in seconds since 1970: how old the oldest one of a queue is says whether the queue moves.
+PUBLISHED_AT: Final = "published_at"
 
 KEY_PREFIX: Final = "recording-archiver:"
 
@@ -68,7 +74,7 @@ def broker_config(settings: CommonSettings) -> dict[str, Any]:
         "accept_content": ["json"],
         "task_ignore_result": True,
         "task_default_queue": ARCHIVE_QUEUE,
-        "task_queues": [Queue(name, Exchange(name), routing_key=name) for name in _QUEUES.values()],
+        "task_queues": [Queue(name, Exchange(name), routing_key=name) for name in QUEUES],
         "task_routes": {task: {"queue": queue} for task, queue in _QUEUES.items()},
         "broker_transport_options": {"global_keyprefix": KEY_PREFIX},
     }
@@ -77,13 +83,18 @@ def broker_config(settings: CommonSettings) -> dict[str, Any]:
     return config
 
 
-def redis_client(settings: CommonSettings) -> Redis:
-    """Return a client of the same server under the same TLS policy, for hints that are no messages."""
+def redis_client(settings: CommonSettings, *, timeout_s: float = _HINT_TIMEOUT_S, once: bool = False) -> Redis:
+    """Return a client of the same server under the same TLS policy, for hints that are no messages.
+
+    `timeout_s` bounds connecting and each answer; with `once` nothing is tried a second time.
+    """
+    retry = {"retry": Retry(NoBackoff(), 0)} if once else {}
     return Redis.from_url(
         settings.REDIS_URL.get_secret_value(),
         decode_responses=True,
-        socket_connect_timeout=_HINT_TIMEOUT_S,
-        socket_timeout=_HINT_TIMEOUT_S,
+        socket_connect_timeout=timeout_s,
+        socket_timeout=timeout_s,
+        **retry,
         **_tls(settings),
     )
 
@@ -150,7 +161,13 @@ class Publisher:
         def send(producer: Producer) -> None:
             # The message's repr would travel in headers of its own, for monitors that we don't use.
             self._celery.send_task(
-                task, kwargs=message, expires=expires_s, producer=producer, argsrepr="", kwargsrepr=""
+                task,
+                kwargs=message,
+                expires=expires_s,
+                producer=producer,
+                headers={PUBLISHED_AT: time()},
+                argsrepr="",
+                kwargsrepr="",
             )
 
         self._bounded(send)

@@ -1,15 +1,19 @@
 """The Celery instance, each setting with its reason."""
 
 from datetime import timedelta
+from functools import partial
+from time import time
 from typing import Any, Final
 
 from celery import Celery, signals
 from celery.schedules import crontab
 
-from app.queue import AUDIT_TASK, SWEEP_TASK, broker_config
+from app.queue import AUDIT_TASK, PUBLISHED_AT, SWEEP_TASK, broker_config, redis_client
 from app.settings import BeatSettings, CommonSettings, WorkerSettings
 from workers.media import TOTAL_LIMIT_S
+from workers.pulse import BeatPulse, WorkerPulse
 from workers.tasks import Work, register
+from workers.watchdog import Limits, Watchdog
 
 # Longer than the longest download, so that a message is not handed out again while it is worked on.
 _VISIBILITY_TIMEOUT_S: Final = int(TOTAL_LIMIT_S) + 15 * 60
@@ -24,17 +28,21 @@ def _create(settings: CommonSettings) -> Celery:
         "unacked_restore_interval": 10,  # look for messages of dead workers every 10 s ...
         "unacked_restore_throttle": 1,  # ... and not only every tenth time
         "socket_keepalive": True,
+        "socket_connect_timeout": 5,
+        # Without it the event loop waits for ever on a connection that is dead and looks alive. Ten times BRPOP's own.
+        "socket_timeout": 10,
         "health_check_interval": 10,
         "queue_order_strategy": "priority",  # in the order of `task_queues`: a backfill waits for live callbacks
     }
     celery.conf.update(config)
     # Logs are configured by the entry module: Celery must not add handlers of its own.
     signals.setup_logging.connect(_keep_our_logs, weak=False)
+    signals.before_task_publish.connect(_note_time, weak=False)
     return celery
 
 
-def create_worker(settings: WorkerSettings) -> Celery:
-    """Build the consumer with its tasks. Connects to nothing."""
+def create_worker(settings: WorkerSettings, limits: Limits | None = None) -> Celery:
+    """Build the consumer with its tasks and what watches over it. Connects to nothing."""
     celery = _create(settings)
     celery.conf.update(
         task_acks_late=True,  # a message is done when its work is done
@@ -54,10 +62,15 @@ def create_worker(settings: WorkerSettings) -> Celery:
         broker_connection_max_retries=None,  # Redis may be away for hours; the platform need not restart us
     )
     register(celery, Work.from_settings(settings))
+    limits = limits or Limits()
+    pulse = WorkerPulse(partial(redis_client, settings, once=True), settings.CELERY_CONCURRENCY)
+    celery.steps["consumer"].add(pulse.step(limits.every_s / 2))
+    watchdog = Watchdog("worker", pulse.complaint, is_busy=pulse.is_busy, limits=limits)
+    signals.worker_init.connect(lambda **_: watchdog.start(), weak=False)
     return celery
 
 
-def create_beat(settings: BeatSettings) -> Celery:
+def create_beat(settings: BeatSettings, limits: Limits | None = None) -> Celery:
     """Build the schedule. It may run twice or die: a sweep is harmless when repeated and can be started otherwise."""
     celery = _create(settings)
     celery.conf.beat_schedule = {
@@ -70,9 +83,19 @@ def create_beat(settings: BeatSettings) -> Celery:
         # Asked for every hour and made once a day: this scheduler forgets, and may have been down at the hour.
         "audit": {"task": AUDIT_TASK, "schedule": crontab(minute="17"), "options": {"expires": _HOUR_S}},
     }
+    limits = limits or Limits()
+    pulse = BeatPulse(partial(redis_client, settings, once=True), settings.SWEEP_INTERVAL)
     # The schedule is short and safe to repeat: no file, so that the file system may be read-only.
-    celery.conf.beat_scheduler = "celery.beat:Scheduler"
+    celery.conf.beat_scheduler = pulse.scheduler()
+    celery.conf.beat_max_loop_interval = limits.every_s  # it shows its pulse as often as it is looked for
+    watchdog = Watchdog("beat", pulse.complaint, limits=limits)
+    signals.beat_init.connect(lambda **_: watchdog.start(), weak=False)
     return celery
+
+
+def _note_time(headers: dict[str, Any], **_kwargs: Any) -> None:
+    """Let every message say when it was put on the queue, also those of the schedule and of retries."""
+    headers[PUBLISHED_AT] = time()
 
 
 def _keep_our_logs(**_kwargs: Any) -> None:

@@ -12,8 +12,6 @@ from typing import Any, Final
 
 import click
 
-from app.settings import SettingsError
-
 # Loaded only when asked for: a health check must not pay for S3 and Celery.
 COMMANDS: Final[Mapping[str, str]] = {
     "archive": "workers.commands.archiving:archive",
@@ -23,6 +21,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "check": "workers.commands.check:check",
     "deletions": "workers.commands.deletions:deletions",
     "fetch": "workers.commands.fetch:fetch",
+    "health": "workers.commands.health:health",
     "hold": "workers.commands.hold:hold",
     "quarantine": "workers.commands.quarantine:quarantine",
     "record": "workers.commands.record:record",
@@ -82,6 +81,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _explain(error: Exception) -> Exit:
     """Say in one line, without a value, what went wrong; return the exit code that fits."""
+    from app.settings import SettingsError
     from workers.errors import ArchiverError, ConfigurationError
 
     if isinstance(error, click.exceptions.Abort):

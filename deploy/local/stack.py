@@ -30,7 +30,8 @@ class Stack:
 
     `processes` are names of Procfile lines, each run as it stands there, in the checkout, with a fresh
     environment; a number tells several of a kind apart, as in `worker.2`. `settings` are added to that
-    environment (None removes one). With `respawn` a process that dies is started again, as Heroku and ECS do.
+    environment (None removes one), and `commands` take the place of lines of the Procfile. With `respawn` a
+    process that dies is started again, as Heroku and ECS do.
     `redis_server`, `s3_server` and `simulator` may be given, running; what is not given is started, and stopped
     at the end. Entering waits until everything answers.
 
@@ -43,6 +44,7 @@ class Stack:
         processes: Sequence[str] = ("web", "worker"),
         *,
         settings: Mapping[str, str | None] | None = None,
+        commands: Mapping[str, str] | None = None,
         object_lock: bool = False,
         respawn: bool = False,
         redis_server: RedisServer | None = None,
@@ -54,6 +56,7 @@ class Stack:
         self.processes: dict[str, Process] = {}
         self._names = processes
         self._settings = dict(settings or {})
+        self._commands = dict(commands or {})
         self._object_lock = object_lock
         self._respawn = respawn
         self._given = (redis_server, s3_server, simulator)
@@ -127,7 +130,7 @@ class Stack:
         self.simulator = simulator or resources.enter_context(Simulator())
         self.s3.make_bucket(self.bucket, object_lock=self._object_lock)
         self.environment = self._environment()
-        procfile = read_procfile(ROOT / "Procfile")
+        procfile = read_procfile(ROOT / "Procfile") | self._commands
         shell = shutil.which("bash") or "sh"  # as on Heroku; bash becomes the program, so that the pid is its own
         for name in self._names:
             self.processes[name] = Process(
