@@ -26,6 +26,7 @@ HOLD_SCHEMA: Final = "recording-hold/1"
 
 DELETIONS_PAUSED: Final = "control/deletions-paused.json"
 HOLDS: Final = "control/holds/"
+COMPLETE_DAYS: Final = "control/complete-days/"
 
 _FILED: Final = re.compile(
     r"[a-z]+/account=(?P<account>AC[0-9a-fA-F]{32})"

@@ -1,7 +1,8 @@
 """What Redis knows beside the messages: hints that save work, and whose loss loses nothing."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from threading import Condition, Thread
 from typing import Final
 
@@ -10,16 +11,19 @@ from redis.exceptions import LockError, RedisError
 from redis.lock import Lock
 
 from app.queue import KEY_PREFIX, redis_client
+from app.receipt import iso, parse_iso
 from app.settings import CommonSettings
 
 LEASE_S: Final = 30.0  # a dead holder's lease ends by itself
 _DOCUMENTED_S: Final = 7 * 24 * 60 * 60
+_POSITION_S: Final = 24 * 60 * 60
+_NO_KEY: Final = -2  # Redis's word for it instead of a time: https://redis.io/docs/latest/commands/pttl/
 
 log = structlog.get_logger()
 
 
 class Hints:
-    """Depth of a queue, and leases on work. Thread-safe; connects when first used."""
+    """Depth of a queue, leases on work, and what was done. Thread-safe; connects when first used."""
 
     def __init__(self, settings: CommonSettings, lease_s: float = LEASE_S) -> None:
         """Leases end `lease_s` seconds after their holder's death, and are renewed three times in that time."""
@@ -36,12 +40,36 @@ class Hints:
         except RedisError:
             return 0
 
-    def is_due(self, chore: str, every_s: int) -> bool:
-        """Tell whether a chore that is harmless to repeat is due, and remember that it was done; yes without Redis."""
+    def was_done(self, chore: str, within_s: int) -> bool:
+        """Tell whether a chore that is harmless to repeat is remembered as done; no without Redis.
+
+        What would be remembered for longer than `within_s` was not put there by `remember_done`, and counts for
+        nothing: whoever can write to Redis must not keep work from being done for ever.
+        """
         try:
-            return bool(self._redis.set(f"{KEY_PREFIX}chore:{chore}", "done", nx=True, ex=every_s))
+            return not self._outlasts(_chore(chore), within_s) and bool(self._redis.exists(_chore(chore)))
         except RedisError:
-            return True
+            return False
+
+    def remember_done(self, chore: str, for_s: int) -> None:
+        """Remember for some time that a chore was done."""
+        with suppress(RedisError):
+            self._redis.set(_chore(chore), "done", ex=for_s)
+
+    def position(self, work: str) -> datetime | None:
+        """Return how far some work has come that did not come to its end; None when it begins anew."""
+        try:
+            return parse_iso(str(self._redis.get(_position(work))))
+        except (RedisError, ValueError):
+            return None
+
+    def remember_position(self, work: str, reached: datetime | None) -> None:
+        """Remember for a day how far some work has come; None when it has come to its end."""
+        with suppress(RedisError):
+            if reached is None:
+                self._redis.delete(_position(work))
+            else:
+                self._redis.set(_position(work), iso(reached), ex=_POSITION_S)
 
     def remember_documented(self, recording_sid: str) -> None:
         """Remember for some days that a recording has its absence document, so that sweeps leave it alone."""
@@ -50,10 +78,22 @@ class Hints:
 
     def documented(self, recording_sids: list[str]) -> set[str]:
         """Return those that are remembered to have an absence document; none without Redis."""
+        return self._known(recording_sids, _documented)
+
+    def remember_resting(self, recording_sid: str, for_s: float) -> None:
+        """Remember that nothing can be done for a recording for some time, so that frequent sweeps leave it alone."""
+        with suppress(RedisError):
+            self._redis.set(_resting(recording_sid), "rests", px=max(1, int(for_s * 1000)))
+
+    def resting(self, recording_sids: list[str]) -> set[str]:
+        """Return those for which nothing can be done at the moment, as far as is remembered; none without Redis."""
+        return self._known(recording_sids, _resting)
+
+    def _known(self, recording_sids: list[str], key: Callable[[str], str]) -> set[str]:
         if not recording_sids:
             return set()
         try:
-            known = self._redis.mget([_documented(sid) for sid in recording_sids])
+            known = self._redis.mget([key(sid) for sid in recording_sids])
         except RedisError:
             return set()
         return {sid for sid, value in zip(recording_sids, known, strict=True) if value is not None}
@@ -62,13 +102,14 @@ class Hints:
     def lease(self, work: str) -> Iterator[bool]:
         """Hold some work, such as one recording's or the sweep, while it is done; yield False when somebody else does.
 
-        The lease is renewed as long as the block runs and this process lives, and ends some time after its death.
+        The lease is renewed as long as the block runs and this process lives, and ends some time after its death. One
+        that would outlast it is none of ours, and is taken over: nothing is kept from being done for ever.
         Without Redis the answer is yes: twins do no harm, they only do work twice.
         """
         name = f"{KEY_PREFIX}lease:{work}"
         lock = self._redis.lock(name, timeout=self._lease_s, blocking=False, thread_local=False)
         try:
-            free = bool(lock.acquire())
+            free = bool(lock.acquire()) or (self._outlasts(name, self._lease_s) and bool(lock.acquire()))
         except RedisError:
             log.warning("lease_unavailable")
             yield True
@@ -84,6 +125,15 @@ class Hints:
                 self._leases.discard(lock)
             with suppress(LockError, RedisError):  # it ends by itself
                 lock.release()
+
+    def _outlasts(self, key: str, longest_s: float) -> bool:
+        """Remove a key that would last longer than any of ours; tell whether it did."""
+        left_ms = self._redis.pttl(key)
+        if left_ms == _NO_KEY or 0 <= left_ms <= longest_s * 1000:
+            return False
+        self._redis.delete(key)
+        log.warning("foreign_hint_removed")
+        return True
 
     def _renew(self, lock: Lock) -> None:
         """Let the one renewing thread, started at the first lease, take care of a lease."""
@@ -103,5 +153,17 @@ class Hints:
                     lock.reacquire()
 
 
+def _chore(chore: str) -> str:
+    return f"{KEY_PREFIX}chore:{chore}"
+
+
+def _position(work: str) -> str:
+    return f"{KEY_PREFIX}position:{work}"
+
+
 def _documented(recording_sid: str) -> str:
     return f"{KEY_PREFIX}absence:{recording_sid}"
+
+
+def _resting(recording_sid: str) -> str:
+    return f"{KEY_PREFIX}rests:{recording_sid}"

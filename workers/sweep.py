@@ -1,30 +1,32 @@
-"""Compare Twilio's list with what is done, and enqueue what is not.
+"""Find at Twilio what is not finished, and enqueue it.
 
-Callbacks make it fast, the sweep makes it certain. A frequent sweep looks back a little; once a day one looks at
-everything that Twilio still lists. What it costs is what is outstanding: with deletion on, Twilio's list holds only
-what is left to do and what has no audio, so it is compared with hints, and with S3 only once a day. Where archived
-recordings stay at Twilio (`never`, or a delay), each day is compared with S3's listing of that day.
+Callbacks make it fast, the sweep makes it certain. A frequent pass looks back a little; once a day another one looks
+at everything that Twilio still lists. Neither fills the queue beyond a fixed depth: what is left has its turn in a
+later pass, and nothing, however much of it fails again and again, keeps anything else from having its turn.
 """
 
-from collections.abc import Iterable, Iterator
+import random
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
-from itertools import groupby
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import structlog
 
 from app.queue import ARCHIVE_QUEUE, ARCHIVE_TASK, Publisher
-from app.receipt import day_prefix
-from app.recording import UNFINISHED_STATUSES, Recording
+from app.receipt import DELETIONS_PAUSED
+from app.recording import Recording
 from app.settings import WorkerSettings
 from workers.archive import Archive
 from workers.errors import ArchiverError
 from workers.hints import Hints
+from workers.outstanding import Outstanding, Rules
 from workers.twilio_api import TwilioApi
 
 MAX_QUEUE_DEPTH: Final = 1000
-_DAY_S: Final = 24 * 60 * 60
+CHORE: Final = "sweep"  # under which a frequent pass that came to its end is remembered, for a day
+DAY_S: Final = 24 * 60 * 60
+_RETRY_S: Final = 60 * 60  # when an account's list can't be read to its end, that is tried again an hour later
 _MESSAGE_LIFE_S: Final = 15 * 60.0  # a message that waited longer is dropped: a later sweep finds the recording again
 
 log = structlog.get_logger()
@@ -43,88 +45,107 @@ class Sweep:
     def run(self, *, everything: bool | None = None) -> int:
         """Sweep every account and return how many recordings were enqueued.
 
-        `everything`: without a date bound; by default when the last such sweep is a day ago. One account's failure
-        does not keep the others from being swept. Stops when the queue is full: what is left is found by the next
-        sweep.
+        `everything`: without a date bound and without relying on hints; by default also, for the accounts for which
+        that was not done within a day. One account's failure does not keep the others from being swept.
+        Raises `QueueUnavailableError`.
         """
-        with self.hints.lease("sweep") as free:
+        due = [sid for sid in self.settings.accounts if everything or (everything is None and self._is_due(sid))]
+        enqueued = 0
+        if everything is not True:
+            # Half of what the queue takes is left to the old, if they have their day.
+            enqueued += self._sweep(list(self.settings.accounts), everything=False, share=0.5 if due else 1.0)
+        if due:
+            enqueued += self._sweep(due, everything=True)
+            self._keep_house()
+        return enqueued
+
+    def _sweep(self, account_sids: Sequence[str], *, everything: bool, share: float = 1.0) -> int:
+        """Enqueue what is outstanding in some accounts; each may use an even part of what is left of the queue."""
+        with self.hints.lease("sweep-everything" if everything else "sweep") as free:
             if not free:
-                log.info("sweep_skipped", reason="another sweep is running")
+                log.info("sweep_skipped", reason="another sweep is running", everything=everything)
                 return 0
-            if everything is None:
-                everything = self.hints.is_due("sweep-everything", _DAY_S)
-            now = datetime.now(UTC)
-            room, enqueued = MAX_QUEUE_DEPTH - self.hints.queue_depth(ARCHIVE_QUEUE), 0
-            for account_sid in self.settings.accounts:
+            rules = self._rules(everything)
+            room, enqueued = int(share * (MAX_QUEUE_DEPTH - self.hints.queue_depth(ARCHIVE_QUEUE))), 0
+            # In no order: a short queue must not be for the same accounts every time.
+            for left, account_sid in reversed(list(enumerate(_shuffled(account_sids), start=1))):
+                part = max(0, -(-(room - enqueued) // left))
                 try:
-                    for recording in self.outstanding(account_sid, now, everything):
-                        if enqueued >= room:
-                            log.warning("sweep_queue_full", account_sid=account_sid, depth=MAX_QUEUE_DEPTH)
-                            break
+                    for recording in self._turn(account_sid, rules, part):
                         self._enqueue(recording)
                         enqueued += 1
                 except ArchiverError as error:
                     log.warning("sweep_failed", account_sid=account_sid, reason=error.reason, detail=error.detail)
+                    if everything:
+                        self.hints.remember_done(_chore(account_sid), _RETRY_S)
+            if not everything:
+                self.hints.remember_done(CHORE, DAY_S)
             log.info("sweep_finished", enqueued=enqueued, everything=everything)
-            if everything:
-                self._abort_stale_uploads(now)
-                self._find_strangers()
             return enqueued
+
+    def _turn(self, account_sid: str, rules: Rules, room: int) -> Iterator[Recording]:
+        """Yield up to `room` recordings of an account, those whose turn it is.
+
+        When not all have room, the next pass goes on where this one ended; a frequent one gives half of its room to
+        the newest before.
+        """
+        work = _chore(account_sid) if rules.everything else f"{CHORE}:{account_sid}"
+        position = self.hints.position(work)
+        newest = room if position is None else 0 if rules.everything else (room + 1) // 2
+        account, taken = Outstanding(self.twilio, self.archive, self.hints, account_sid, rules), 0
+        for recording in account.recordings(until=position.date() if position and rules.everything else None):
+            if position and taken >= newest and recording.date_created > position:
+                continue  # had its turn
+            if taken >= room:
+                log.warning("sweep_queue_full", account_sid=account_sid, depth=MAX_QUEUE_DEPTH)
+                self.hints.remember_position(work, recording.date_created)
+                return
+            yield recording
+            taken += 1
+        self.hints.remember_position(work, None)
+        if rules.everything:
+            self.hints.remember_done(work, DAY_S)
 
     def _enqueue(self, recording: Recording) -> None:
         self.publisher.publish(
             ARCHIVE_TASK, expires_s=_MESSAGE_LIFE_S, account_sid=recording.account_sid, recording_sid=recording.sid
         )
 
-    def outstanding(self, account_sid: str, now: datetime, everything: bool) -> Iterator[Recording]:
-        """Yield what is not finished, newest first; one day's SIDs are in memory at a time."""
-        delete_after = self.settings.TWILIO_DELETE
-        since = None if everything else (now - self.settings.SWEEP_LOOKBACK).date()
-        listed = (
-            recording
-            for recording in self.twilio.recordings(account_sid, created_from=since)
-            if recording.status not in UNFINISHED_STATUSES and not self._is_fresh(recording, now)
+    def _rules(self, everything: bool) -> Rules:
+        settings, now = self.settings, datetime.now(UTC)
+        return Rules(
+            now=now,
+            since=None if everything else (now - settings.SWEEP_LOOKBACK).date(),
+            grace=settings.SWEEP_GRACE,
+            delete_after=None if self._deletions_are_paused() else settings.TWILIO_DELETE,
+            everything=everything,
         )
-        for day, recordings in groupby(listed, key=lambda recording: recording.day):
-            if delete_after == timedelta(0) and not everything:
-                yield from self._unless_hinted(recordings)
-                continue
-            finished = self._finished(account_sid, day, now)
-            yield from (recording for recording in recordings if recording.sid not in finished)
 
-    def _unless_hinted(self, recordings: Iterable[Recording]) -> Iterator[Recording]:
-        """Leave out the absent whose documents are written: they stay in Twilio's list for ever."""
-        absent = []
-        for recording in recordings:
-            if recording.status == "completed":
-                yield recording
-            else:
-                absent.append(recording)
-        known = self.hints.documented([recording.sid for recording in absent])
-        yield from (recording for recording in absent if recording.sid not in known)
+    def _deletions_are_paused(self) -> bool:
+        """Ask for the stop switch: while it is set, what is archived stays in Twilio's list."""
+        if self.settings.TWILIO_DELETE is None:
+            return False
+        try:
+            return self.archive.head(self.archive.prefix + DELETIONS_PAUSED) is not None
+        except ArchiverError as error:
+            log.warning("stop_switch_not_read", reason=error.reason, detail=error.detail)
+            return False
 
-    def _finished(self, account_sid: str, day: date, now: datetime) -> set[str]:
-        """Return the SIDs of a day for which nothing is left to do, though they stay in Twilio's list.
+    def _is_due(self, account_sid: str) -> bool:
+        return not self.hints.was_done(_chore(account_sid), DAY_S)
 
-        An absence is final. An archived recording is while its deletion is not due, by the receipt's age in S3.
-        """
-        prefix, delete_after = self.settings.ARCHIVE_PREFIX, self.settings.TWILIO_DELETE
-        finished = {_sid(key) for key, _ in self.archive.listing(day_prefix(prefix, "absences", account_sid, day))}
-        if delete_after != timedelta(0):
-            for key, written in self.archive.listing(day_prefix(prefix, "receipts", account_sid, day)):
-                if delete_after is None or now < written + delete_after:
-                    finished.add(_sid(key))
-        return finished
-
-    def _is_fresh(self, recording: Recording, now: datetime) -> bool:
-        """Tell whether a callback's work may still be under way: within SWEEP_GRACE of the recording's end."""
-        ended = recording.start_time + timedelta(seconds=recording.duration_s or 0)
-        return now < max(ended, recording.date_created) + self.settings.SWEEP_GRACE
+    def _keep_house(self) -> None:
+        """Once a day, throw away what dead workers have left, and look for accounts that nobody archives."""
+        if self.hints.was_done("housekeeping", DAY_S):
+            return
+        self._abort_stale_uploads(datetime.now(UTC))
+        self._find_strangers()
+        self.hints.remember_done("housekeeping", DAY_S)
 
     def _abort_stale_uploads(self, now: datetime) -> None:
         """Throw away what uploads of dead workers have left: their parts cost money and are visible to nobody."""
         try:
-            aborted = self.archive.abort_stale_uploads(now - timedelta(seconds=_DAY_S))
+            aborted = self.archive.abort_stale_uploads(now - timedelta(seconds=DAY_S))
         except ArchiverError as error:
             log.warning("stale_uploads_not_aborted", reason=error.reason, detail=error.detail)
         else:
@@ -147,5 +168,10 @@ def strangers(settings: WorkerSettings, twilio: TwilioApi) -> list[str]:
     return sorted(seen - set(settings.accounts))
 
 
-def _sid(key: str) -> str:
-    return key.rpartition("/")[2].partition(".")[0]
+def _chore(account_sid: str) -> str:
+    """Return under which name a look at everything of an account is remembered."""
+    return f"sweep-everything:{account_sid}"
+
+
+def _shuffled(account_sids: Sequence[str]) -> list[str]:
+    return random.sample(account_sids, len(account_sids))  # not a secret, only an order

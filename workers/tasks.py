@@ -42,6 +42,7 @@ from workers.verification import read_receipt, verify_receipt
 ENCRYPTED_WITH_ANOTHER_KEY: Final = 16107
 _FIRST_RETRY_S: Final = 2.0
 _LAST_RETRY_S: Final = 60.0  # countdowns sit in a worker's memory: what needs longer is left to the sweep
+_REST_S: Final = 60 * 60.0  # how long frequent sweeps leave alone what only a person or another day can change
 
 Message = Mapping[str, Any]
 
@@ -98,6 +99,8 @@ class Work:
         quarantine = read_quarantine(self.archive, filing)
         now = datetime.now(UTC)
         rests = quarantine is not None and quarantine.rests(self.settings.QUARANTINE_AFTER, now)
+        if rests and not wake:
+            self.hints.remember_resting(filing.recording_sid, _REST_S)
         step = next_step(
             Observed(
                 recording=recording,
@@ -151,7 +154,12 @@ class Work:
             texts = keep_texts(self.twilio, self.archive, filing)
             with self._pausing(filing):
                 verified = verify_receipt(self.archive, filed)
-            Deletion(self.settings, self.twilio, self.archive).delete_source(verified, texts)
+            try:
+                Deletion(self.settings, self.twilio, self.archive).delete_source(verified, texts)
+            except ForbiddenDeletionError as error:
+                if error.reason == "legal_hold":
+                    self.hints.remember_resting(recording_sid, _REST_S)
+                raise
 
     @contextmanager
     def _pausing(self, filing: Filing) -> Iterator[None]:

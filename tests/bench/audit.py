@@ -156,7 +156,7 @@ def _sweep(sides: TwoSides, environ: dict[str, str], directory: str) -> Cost:
     """Measure a frequent sweep: the day's was made, and what it enqueued is not in the way."""
     with redis.Redis.from_url(environ["REDIS_URL"]) as client:
         client.flushall()
-        client.set("recording-archiver:chore:sweep-everything", "done")
+        client.set(f"recording-archiver:chore:sweep-everything:{ACCOUNT_SID}", "done", ex=3600)
     return measure(sides, environ, directory, "sweep")
 
 

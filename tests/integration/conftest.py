@@ -13,6 +13,7 @@ from deploy.local.stack import Stack
 from deploy.local.twilio import Account, Simulator
 from tests.integration.bucket import Bucket
 from tests.integration.command_line import CommandLine
+from tests.integration.sweep_bench import SweepBench
 from tests.integration.workbench import Workbench
 
 MAIN = Account(
@@ -84,3 +85,12 @@ def archiver(aws_environment: S3Proxy, redis_url: str, monkeypatch: pytest.Monke
     command_line = CommandLine(monkeypatch)
     command_line.set(REDIS_URL=redis_url, PUBLIC_URL="https://archive.example.com")
     return command_line
+
+
+@pytest.fixture
+def bench_of_sweeps(
+    aws_environment: S3Proxy, redis_server: RedisServer, redis_database: int, bucket: str
+) -> Iterator[SweepBench]:
+    """Return both sides and the queue of sweeps, with one account and a fresh bucket."""
+    with Simulator(accounts=[MAIN]) as simulator:
+        yield SweepBench(MAIN, simulator, aws_environment, redis_server, redis_database, bucket)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -137,7 +138,10 @@ def test_without_redis_everything_is_free() -> None:
         assert free
         assert again
         assert sweep
-    assert nobody.is_due("chore", 60)
+    nobody.remember_done("chore", 60)
+    assert not nobody.was_done("chore", 60)
+    nobody.remember_position("work", datetime.now(UTC))
+    assert nobody.position("work") is None
     assert nobody.queue_depth("archive") == 0
 
 
@@ -166,11 +170,52 @@ def test_one_sweep_runs_at_a_time(redis_url: str) -> None:
         assert free
 
 
-def test_a_chore_is_due_once_in_its_time(redis_server: RedisServer, redis_database: int) -> None:
-    """Who asks first is told yes, everybody else no, until the time is over; each chore has a time of its own."""
+def test_a_chore_that_was_done_is_remembered_for_its_time(redis_server: RedisServer, redis_database: int) -> None:
+    """Everybody is told that it was done, until the time is over; each chore has a time of its own."""
     url = redis_server.url(redis_database)
-    assert [hints(url).is_due("a", 60), hints(url).is_due("a", 60), hints(url).is_due("b", 60)] == [True, False, True]
+    assert not hints(url).was_done("a", 60)
+    hints(url).remember_done("a", 60)
+    assert hints(url).was_done("a", 60)
+    assert not hints(url).was_done("b", 60)
     assert 55_000 < remaining_ms(redis_server, redis_database, "chore:a") <= 60_000
+
+
+@pytest.mark.parametrize("life_s", [None, 61])
+def test_a_planted_chore_counts_for_nothing(redis_server: RedisServer, redis_database: int, life_s: int | None) -> None:
+    """What would be remembered longer than we remember anything was put there by somebody else, and is removed."""
+    with redis_server.client(redis_database) as client:
+        client.set(f"{KEY_PREFIX}chore:a", "done", ex=life_s)
+    assert not hints(redis_server.url(redis_database)).was_done("a", 60)
+    assert remaining_ms(redis_server, redis_database, "chore:a") < 0
+
+
+@pytest.mark.parametrize("planted", ["for ever", "for a day", "a list"])
+def test_a_planted_lease_is_taken_over(redis_server: RedisServer, redis_database: int, planted: str) -> None:
+    """Whoever can write to Redis keeps nothing from being done for ever: a lease of ours never lasts so long."""
+    name = f"{KEY_PREFIX}lease:{SID}"
+    with redis_server.client(redis_database) as client:
+        if planted == "a list":
+            client.rpush(name, "planted")
+        else:
+            client.set(name, "planted", ex=86_400 if planted == "for a day" else None)
+    ours, theirs = hints(redis_server.url(redis_database)), hints(redis_server.url(redis_database))
+    with ours.lease(SID) as free, theirs.lease(SID) as other:
+        assert free
+        assert not other
+
+
+def test_a_position_is_remembered_until_the_end_is_reached(redis_server: RedisServer, redis_database: int) -> None:
+    """What was reached is told to everybody; what is no time is none."""
+    url = redis_server.url(redis_database)
+    reached = datetime(2026, 11, 22, 23, 59, 59, tzinfo=UTC)
+    assert hints(url).position("work") is None
+    hints(url).remember_position("work", reached)
+    assert hints(url).position("work") == reached
+    hints(url).remember_position("work", None)
+    assert hints(url).position("work") is None
+    with redis_server.client(redis_database) as client:
+        client.set(f"{KEY_PREFIX}position:work", "yesterday")
+    assert hints(url).position("work") is None
 
 
 def test_the_depth_of_a_queue_is_told(redis_server: RedisServer, redis_database: int) -> None:
@@ -190,3 +235,12 @@ def test_documented_absences_are_remembered(redis_url: str) -> None:
     nobody = hints("redis://127.0.0.1:1/0")
     nobody.remember_documented("RE1")
     assert nobody.documented(["RE1"]) == set()
+
+
+def test_what_rests_is_remembered_for_its_time(redis_server: RedisServer, redis_database: int) -> None:
+    """A recording for which nothing can be done is told apart, for as long as was said."""
+    url = redis_server.url(redis_database)
+    hints(url).remember_resting("RE1", 3600)
+    assert hints(url).resting(["RE1", "RE2"]) == {"RE1"}
+    assert hints(url).documented(["RE1"]) == set()
+    assert 3_590_000 < remaining_ms(redis_server, redis_database, "rests:RE1") <= 3_600_000

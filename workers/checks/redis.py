@@ -1,6 +1,7 @@
 """Check the queue: that Redis is reached as the settings say, keeps what it is given, and that somebody takes it."""
 
 from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 from time import time
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -15,11 +16,11 @@ from app.queue import ARCHIVE_QUEUE, DELETE_QUEUE, KEY_PREFIX, SWEEP_QUEUE, redi
 from app.settings import CommonSettings
 from workers.checks.network import Fault, fault_of, judge_skew
 from workers.checks.results import Result, amber, green, red, skipped
+from workers.sweep import CHORE, DAY_S, MAX_QUEUE_DEPTH
 
 _OLDEST: Final = (6, 2)  # what kombu 5.7 needs
 _FULL: Final = 0.95
 _NEARLY_FULL: Final = 0.8
-_DEEP: Final = 1000  # the depth at which the sweep stops adding to the queue
 _LOCAL: Final = ("127.0.0.1", "::1", "localhost")
 _PROVIDER: Final = "or ask the provider for a plan that does"
 
@@ -165,19 +166,19 @@ def _use(client: Redis) -> Iterator[Result]:
     try:
         depths = {name: int(client.llen(KEY_PREFIX + name)) for name in (ARCHIVE_QUEUE, DELETE_QUEUE, SWEEP_QUEUE)}
         taken = int(client.hlen(f"{KEY_PREFIX}unacked"))
-        swept = bool(client.exists(f"{KEY_PREFIX}chore:sweep-everything"))
+        remembered_s = int(client.ttl(f"{KEY_PREFIX}chore:{CHORE}"))
     except ResponseError as error:
         mend = f"give the user of REDIS_URL leave for all commands on keys {KEY_PREFIX}*"
         yield red("queue", f"Redis answers {_code(error)}", mend)
         return
     found = ", ".join(f"{depth} in {name}" for name, depth in depths.items()) + f", {taken} in work"
-    if max(depths.values()) >= _DEEP:
+    if max(depths.values()) >= MAX_QUEUE_DEPTH:
         yield amber("queue", found, "start more workers, or raise CELERY_CONCURRENCY")
     else:
         yield green("queue", found)
     yield _consumers(client, sum(depths.values()), taken)
-    if swept:
-        yield green("beat", "a sweep ran within the last day")
+    if 0 <= remembered_s <= DAY_S:
+        yield green("beat", f"the last sweep was {timedelta(seconds=DAY_S - remembered_s)} ago")
     else:
         mend = "start beat, or run archiver sweep from cron; a beat that was just started is seen here after its sweep"
         yield amber("beat", "no sweep was seen within the last day", mend)
