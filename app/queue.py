@@ -43,6 +43,7 @@ _QUEUES: Final = {
     BACKFILL_TASK: BACKFILL_QUEUE,
 }
 QUEUES: Final = tuple(_QUEUES.values())
+TASKS: Final = frozenset(_QUEUES)
 
 # A header of every message, in seconds since 1970: how old the oldest one of a queue is says whether the queue moves.
 PUBLISHED_AT: Final = "published_at"

@@ -48,6 +48,7 @@ def create_worker(settings: WorkerSettings, limits: Limits | None = None) -> Cel
         task_acks_late=True,  # a message is done when its work is done
         task_acks_on_failure_or_timeout=True,  # a failure was logged and is left to the sweep; it must not loop
         worker_prefetch_multiplier=1,  # what a busy worker has fetched, an idle one can't do
+        worker_consumer="workers.consumer:CarefulConsumer",  # Celery's own logs junk, and may die of it for ever
         # Threads: the work is waiting for two networks, hashing releases the GIL, and a prefork pair of idle
         # children costs more memory than all threads together. Every step is bounded in time by itself.
         worker_pool="threads",

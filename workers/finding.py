@@ -49,14 +49,8 @@ class Finder:
         return sorted(found.values(), key=lambda filing: filing.day or date.min)
 
     def _indexed(self, kind: str, sid: str) -> Iterator[Filing]:
-        """Yield what the index says; `kind` is `recording`, `call` or `conference`."""
         for account_sid in self.account_sids:
-            prefix = index_prefix(self.archive.prefix, account_sid, kind, sid)
-            for key, _ in self.archive.listing(prefix):
-                *recording_sid, day = key.removeprefix(prefix).split("/")
-                filing = _filing(self.archive.prefix, account_sid, *(recording_sid or [sid]), day=day)
-                if filing is not None:
-                    yield filing
+            yield from indexed(self.archive, account_sid, kind, sid)
 
     def _known_to_twilio(self, recording_sid: str) -> Filing:
         failure: ArchiverError | None = None
@@ -72,6 +66,16 @@ class Finder:
             if any(self.archive.head(key) is not None for key in (undated.absence, undated.quarantine)):
                 return undated
         raise failure or _not_found(recording_sid)
+
+
+def indexed(archive: Archive, account_sid: str, kind: str, sid: str) -> Iterator[Filing]:
+    """Yield where the index of an account files a SID; `kind` is `recording`, `call` or `conference`."""
+    prefix = index_prefix(archive.prefix, account_sid, kind, sid)
+    for key, _ in archive.listing(prefix):
+        *recording_sid, day = key.removeprefix(prefix).split("/")
+        filing = _filing(archive.prefix, account_sid, *(recording_sid or [sid]), day=day)
+        if filing is not None:
+            yield filing
 
 
 def _filing(prefix: str, account_sid: str, recording_sid: str, *rest: str, day: str) -> Filing | None:
