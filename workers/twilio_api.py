@@ -5,8 +5,6 @@ Answers become our errors (`workers.errors`), split by what the caller must do.
 Source: https://www.twilio.com/docs/voice/api/recording.
 """
 
-import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ from urllib3.util import parse_url
 
 from app.recording import MalformedError, Recording, is_sid, utc, utc_day
 from app.settings import TwilioAccount
+from workers.answers import as_json_or_text, error_code, read_body, read_json, retry_after_s
 from workers.errors import (
     ArchiverError,
     ConfigurationError,
@@ -37,15 +36,12 @@ from workers.judgement import Source
 
 _CONNECT_TIMEOUT_S: Final = 5.0
 _READ_TIMEOUT_S: Final = 20.0  # also how long a media stream may stand still
-_MAX_JSON_BYTES: Final = 16 * 1024 * 1024  # a page of 1000 recordings is about 2 MB
 _PAGE_SIZE: Final = 1000
 _PAGE_PAUSES_S: Final = (0.5, 2.0, 8.0)  # before the next attempt; with Retry-After at least that
 _MAX_PAGE_PAUSE_S: Final = 60.0
 _MAX_REDIRECTS: Final = 2
 CURRENT: Final = "Twilio.CURRENT"  # instead of a SID: the only recording that a call has at the moment
 _MEDIA_HOSTS: Final = (".twilio.com", ".twiliocdn.com", ".amazonaws.com")
-
-_ERROR_CODE: Final = re.compile(rb'"code"\s*:\s*(\d{1,6})|<Code>(\d{1,6})</Code>')
 
 log = structlog.get_logger()
 
@@ -196,7 +192,7 @@ class TwilioApi:
         query = {} if channels is None else {"RequestedChannels": str(channels)}
         with self._open(account_sid, f"Recordings/{recording_sid}.{extension}", query) as answer:
             if answer.status_code == 400:
-                raise NoSuchLayoutError(400, _error_code(answer))
+                raise NoSuchLayoutError(400, error_code(answer))
             _raise_for_status(answer)
             if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
                 raise ContentError("media_encoded", "Twilio compressed the media although identity was asked for")
@@ -229,7 +225,7 @@ class TwilioApi:
                     raise ContentError("add_on_result_malformed", "a payload without a SID")
                 with self._open(account_sid, path, {}) as answer:
                     _raise_for_status(answer)
-                    payloads.append({**payload, "data": _as_json_or_text(_read_body(answer))})
+                    payloads.append({**payload, "data": as_json_or_text(read_body(answer))})
             results.append({**result, "payloads": payloads})
         return results
 
@@ -263,9 +259,9 @@ class TwilioApi:
         with self._send("POST", account_sid, f"Calls/{call_sid}/{path}", {}, form) as answer:
             if answer.status_code == 400:
                 mend = "the call must be live, and of several recordings one must be named"
-                raise ArchiverError("not_recordable", f"Twilio answered 400 with code {_error_code(answer)}; {mend}")
+                raise ArchiverError("not_recordable", f"Twilio answered 400 with code {error_code(answer)}; {mend}")
             _raise_for_status(answer, expected)
-            recording = _parse(_read_json(answer))
+            recording = _parse(read_json(answer))
         if (recording.account_sid, recording.call_sid) != (account_sid, call_sid):
             raise ContentError("resource_of_another_recording", "Twilio answered with another call than was asked for")
         return recording
@@ -290,7 +286,7 @@ class TwilioApi:
         url = account.api_base_url + self._path(account_sid, path)
         with self._request("GET", url, query or {}, None if anonymously else _credentials(account)[0]) as answer:
             is_json = answer.headers.get("Content-Type", "").partition(";")[0].endswith("json")
-            body = _as_json_or_text(_read_body(answer)) if is_json else None
+            body = as_json_or_text(read_body(answer)) if is_json else None
         code = body.get("code") if isinstance(body, dict) else None
         date = answer.headers.get("Date", "")
         return Answer(answer.status_code, code if isinstance(code, int) else None, date, body)
@@ -304,6 +300,7 @@ class TwilioApi:
         """
         first = self._get_page if patiently else self._get_json
         page = first(account_sid, path, query or {})
+        asked: set[str] = set()
         while True:
             items = page.get(name)
             if not isinstance(items, list):
@@ -314,6 +311,9 @@ class TwilioApi:
                 return
             if following.path != self._path(account_sid, path):
                 raise ContentError("page_elsewhere", "Twilio's next page is not of the list that was asked for")
+            if following.query in asked:
+                raise ContentError("pages_repeat", "Twilio's next page is one that was read already")
+            asked.add(following.query)
             page = self._get_page(account_sid, path, parse_qsl(following.query, keep_blank_values=True))
 
     def _get_page(self, account_sid: str, path: str, query: Query) -> dict[str, Any]:
@@ -329,7 +329,7 @@ class TwilioApi:
     def _get_json(self, account_sid: str, path: str, query: Query) -> dict[str, Any]:
         with self._send("GET", account_sid, path, query) as answer:
             _raise_for_status(answer)
-            raw = _read_json(answer)
+            raw = read_json(answer)
         if not isinstance(raw, dict):
             raise TemporaryError("twilio_answer_not_json", "Twilio answered 200 without a JSON object")
         return raw
@@ -440,52 +440,14 @@ def _raise_for_status(answer: requests.Response, expected: int = 200) -> None:
     status = answer.status_code
     if status == expected:
         return
-    detail = f"Twilio answered {status} with code {_error_code(answer)}"
+    detail = f"Twilio answered {status} with code {error_code(answer)}"
     if status in (401, 403):
         raise ConfigurationError("twilio_refused", f"{detail}; check the credentials and their permissions")
     if status == 404:
         raise GoneError("twilio_not_found", detail)
     if status == 429:
-        raise ThrottledError("twilio_throttled", detail, retry_after_s=_retry_after_s(answer))
-    raise TemporaryError("twilio_failed", detail, retry_after_s=_retry_after_s(answer))
-
-
-def _retry_after_s(answer: requests.Response) -> float | None:
-    value = answer.headers.get("Retry-After", "")
-    return float(value) if value.isascii() and value.isdigit() else None
-
-
-def _error_code(answer: requests.Response) -> int | None:
-    """Return Twilio's error code from any of its three shapes: JSON, an RFC 9457 problem, or XML."""
-    try:
-        match = _ERROR_CODE.search(answer.raw.read(4096, decode_content=True))
-    except (urllib3.exceptions.HTTPError, OSError):
-        return None
-    return int(match[1] or match[2]) if match else None
-
-
-def _read_body(answer: requests.Response) -> bytes:
-    try:
-        body = answer.raw.read(_MAX_JSON_BYTES + 1, decode_content=True)
-    except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise TemporaryError("twilio_unreachable", type(error).__name__) from None
-    if len(body) > _MAX_JSON_BYTES:
-        raise TemporaryError("twilio_answer_too_large", f"an answer of more than {_MAX_JSON_BYTES} bytes")
-    return bytes(body)
-
-
-def _read_json(answer: requests.Response) -> Any:
-    try:
-        return json.loads(_read_body(answer))
-    except ValueError:
-        raise TemporaryError("twilio_answer_not_json", "Twilio answered 200 with something that is not JSON") from None
-
-
-def _as_json_or_text(body: bytes) -> Any:
-    try:
-        return json.loads(body)
-    except ValueError:
-        return body.decode("utf-8", "replace")
+        raise ThrottledError("twilio_throttled", detail, retry_after_s=retry_after_s(answer))
+    raise TemporaryError("twilio_failed", detail, retry_after_s=retry_after_s(answer))
 
 
 def _parse(raw: Mapping[str, Any]) -> Recording:

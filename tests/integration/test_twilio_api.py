@@ -1,6 +1,7 @@
 """The REST client: credentials, redirects and pages go nowhere but where they may, and answers become our errors."""
 
 import base64
+import itertools
 import json
 import socket
 import time
@@ -14,6 +15,7 @@ import pytest
 from app.settings import TwilioAccount
 from deploy.local.twilio import (
     Account,
+    Cut,
     Deliver,
     ErrorPage,
     ErrorStatus,
@@ -446,7 +448,8 @@ ANSWERS: list[tuple[ErrorStatus, type[ArchiverError], float | None]] = [
     (ErrorStatus(404, 20404), GoneError, None),
     (throttled(), ThrottledError, None),
     (throttled(7), ThrottledError, 7.0),
-    (throttled("Mon, 23 Nov 2026 02:00:00 GMT"), ThrottledError, None),
+    (throttled("Mon, 23 Nov 2026 02:00:00 GMT"), ThrottledError, 0.0),
+    (throttled("soon"), ThrottledError, None),
     (ErrorStatus(500), TemporaryError, None),
     (ErrorStatus(503, retry_after=9), TemporaryError, 9.0),
     (ErrorStatus(409, 20009), TemporaryError, None),
@@ -519,7 +522,7 @@ def test_a_page_in_the_place_of_json_is_temporary(simulator: Simulator, recordin
     assert (type(error), error.reason) == (TemporaryError, "twilio_answer_not_json")
 
 
-@pytest.mark.parametrize("body", [b"[]", b'"text"', b" " * (17 * 1024 * 1024)])
+@pytest.mark.parametrize("body", [b"[]", b'"text"', b"[" * 1_000_000, b" " * (17 * 1024 * 1024)])
 def test_json_that_is_no_object_or_too_long_is_temporary(
     simulator: Simulator, recording: SimRecording, body: bytes
 ) -> None:
@@ -556,6 +559,34 @@ def test_pages_of_any_size_are_followed(simulator: Simulator, account: Account) 
     simulator.inject(answer_json(shorter), match=Match(endpoint="list"))
     assert [each.sid for each in client(simulator).recordings(account.sid)] == made[::-1]
     assert [event.query["PageSize"] for event in simulator.timeline] == ["1000", "2", "2"]
+
+
+@pytest.mark.parametrize("length", [1, 2])
+def test_pages_that_repeat_are_not_read_for_ever(simulator: Simulator, account: Account, length: int) -> None:
+    """A list that leads back to a page of its own is a fault of the content, after what it has shown."""
+    made = simulator.record(account.sid, seconds=1.0).sid
+    numbers = itertools.cycle(range(length))
+
+    def again(page: dict[str, Any]) -> dict[str, Any]:
+        return {**page, "next_page_uri": f"{page['uri'].partition('?')[0]}?Page={next(numbers)}"}
+
+    simulator.inject(answer_json(again), match=Match(endpoint="list"), times=None)
+    listed: list[str] = []
+    with pytest.raises(ContentError, match="pages_repeat"):
+        listed.extend(each.sid for each in client(simulator).recordings(account.sid))
+    assert set(listed) <= {made}
+    assert len(simulator.timeline) == length + 1
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_data_of_an_add_on_that_was_cut_is_not_kept(
+    simulator: Simulator, recording: SimRecording, framing: Any
+) -> None:
+    """Text that ends with its connection is not taken for the whole of it."""
+    simulator.add_add_on_result(recording, data=[{"words": ["one", "two", "three"]}])
+    simulator.inject(Cut(0.5, framing=framing), match=Match(endpoint="cdn"))
+    error = refusal(lambda: client(simulator).add_on_results(recording.account_sid, recording.sid))
+    assert (type(error), error.reason) == (TemporaryError, "twilio_unreachable")
 
 
 def test_days_are_inclusive(simulator: Simulator, account: Account) -> None:
