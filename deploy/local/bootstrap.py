@@ -143,15 +143,17 @@ class Steps:
         def leave(number: int, frame: object) -> None:
             sys.exit(128 + number)
 
-        self._before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+        self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, leave)
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if isinstance(error, (KeyboardInterrupt, SystemExit)):
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # it is being done, and takes no longer than it must
+        cancelled = isinstance(error, (KeyboardInterrupt, SystemExit))
+        for number, handler in self._before.items():  # who is impatient can't hasten the end
+            signal.signal(number, signal.SIG_IGN if cancelled else handler)
+        if cancelled:
             self._cancel()
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
 
     def run(self, command: "list[str]", **options: object) -> int:
         """Run a program and return its exit code. Raises `BootstrapError` when nothing is to be started any more."""
