@@ -13,6 +13,7 @@ from deploy.local.stack import Stack
 from deploy.local.twilio import Account, Simulator
 from tests.integration.bucket import Bucket
 from tests.integration.command_line import CommandLine
+from tests.integration.simulator_tools import Rest
 from tests.integration.sweep_bench import SweepBench
 from tests.integration.workbench import Workbench
 
@@ -42,6 +43,26 @@ def stack(redis_server: RedisServer, s3_server: S3Server, databases: Iterator[in
 def archived(stack: Stack) -> Bucket:
     """Return the bucket of `stack`."""
     return Bucket(stack.s3.client(), stack.bucket)
+
+
+@pytest.fixture
+def account() -> Account:
+    """Return an account with nothing special; a module of tests may have another one."""
+    return Account()
+
+
+@pytest.fixture
+def sim(account: Account) -> Iterator[Simulator]:
+    """Return a simulator that knows `account`."""
+    with Simulator(accounts=[account]) as running:
+        yield running
+
+
+@pytest.fixture
+def rest(sim: Simulator, account: Account) -> Iterator[Rest]:
+    """Return plain HTTP to `account` at `sim`."""
+    with Rest(sim, account) as session:
+        yield session
 
 
 @pytest.fixture(scope="session")

@@ -31,12 +31,6 @@ def account() -> Account:
 
 
 @pytest.fixture
-def sim(account: Account) -> Iterator[Simulator]:
-    with Simulator(accounts=[account]) as running:
-        yield running
-
-
-@pytest.fixture
 def made(sim: Simulator, account: Account) -> SimRecording:
     return sim.record(account.sid)
 

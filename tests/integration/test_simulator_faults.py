@@ -6,7 +6,6 @@ import gzip
 import io
 import time
 import wave
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from threading import Event
@@ -42,23 +41,6 @@ from deploy.local.twilio import (
 from tests.integration.simulator_tools import Rest, raw_get
 
 BROKEN = (requests.ConnectionError, requests.exceptions.ChunkedEncodingError)
-
-
-@pytest.fixture
-def account() -> Account:
-    return Account()
-
-
-@pytest.fixture
-def sim(account: Account) -> Iterator[Simulator]:
-    with Simulator(accounts=[account]) as running:
-        yield running
-
-
-@pytest.fixture
-def rest(sim: Simulator, account: Account) -> Iterator[Rest]:
-    with Rest(sim, account) as session:
-        yield session
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import hashlib
 import io
 import wave
 from array import array
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
@@ -25,18 +24,6 @@ from tests.integration.simulator_tools import Rest
 @pytest.fixture(scope="module")
 def account() -> Account:
     return Account()
-
-
-@pytest.fixture
-def sim(account: Account) -> Iterator[Simulator]:
-    with Simulator(accounts=[account]) as running:
-        yield running
-
-
-@pytest.fixture
-def rest(sim: Simulator, account: Account) -> Iterator[Rest]:
-    with Rest(sim, account) as session:
-        yield session
 
 
 def shape(media: bytes) -> tuple[int, float]:

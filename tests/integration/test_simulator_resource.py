@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import jsonschema
 import pytest
 
@@ -13,23 +11,6 @@ from tests.integration.simulator_tools import Rest
 
 KINDS = ["call", "conference", "outbound", "trunk", "record_verb", "start_call", "start_conference"]
 STATUSES = ["in-progress", "paused", "processing", "completed", "absent", "failed"]
-
-
-@pytest.fixture
-def account() -> Account:
-    return Account()
-
-
-@pytest.fixture
-def sim(account: Account) -> Iterator[Simulator]:
-    with Simulator(accounts=[account]) as running:
-        yield running
-
-
-@pytest.fixture
-def rest(sim: Simulator, account: Account) -> Iterator[Rest]:
-    with Rest(sim, account) as session:
-        yield session
 
 
 def fetch(rest: Rest, recording: SimRecording, query: str = "") -> dict[str, object]:

@@ -36,12 +36,6 @@ def sim(account: Account, subaccount: Account) -> Iterator[Simulator]:
         yield running
 
 
-@pytest.fixture
-def rest(sim: Simulator, account: Account) -> Iterator[Rest]:
-    with Rest(sim, account) as session:
-        yield session
-
-
 @pytest.mark.parametrize("password", ["primary", "secondary"])
 def test_any_token_of_an_account_is_let_in(rest: Rest, account: Account, password: str) -> None:
     """Primary and secondary tokens both work."""

@@ -9,10 +9,11 @@ from itertools import count
 from typing import Self
 from urllib.parse import urlsplit
 
+from deploy.local.injections import Injection, Injections
 from deploy.local.processes import reserve_port
 
 from .faults import Fault
-from .injections import Injection, Injections
+from .messages import S3Request
 from .operations import names
 from .relay import Handler, Wiring
 from .server import Server
@@ -32,7 +33,7 @@ class S3Proxy:
     def __init__(self, endpoint_url: str, *, numbers: Iterator[int] | None = None) -> None:
         target = urlsplit(endpoint_url)
         self._timeline = Timeline(numbers or count(1))
-        self._injections = Injections()
+        self._injections: Injections[Fault, S3Request] = Injections()
         self._wiring = Wiring(target.hostname or "", target.port or 80, self._injections, self._timeline)
         self._server: Server | None = None
         self._resources = ExitStack()
@@ -70,7 +71,7 @@ class S3Proxy:
         times: int | None = 1,
         skip: int = 0,
         when: Callable[[], bool] | None = None,
-    ) -> Injection:
+    ) -> Injection[Fault, S3Request]:
         """Let a fault meet the next `times` matching requests (None: all) after the first `skip` of them.
 
         `when` is asked about each of these; those that it denies pass. `operation` is S3's name of it, such as
@@ -78,7 +79,12 @@ class S3Proxy:
         """
         if operation is not None and operation not in names():
             raise ValueError(f"{operation} is not an operation of S3")
-        return self._injections.add(Injection(fault, operation, key_contains, times, skip, when))
+        wanted = operation or fault.operation
+
+        def fits(request: S3Request) -> bool:
+            return wanted in (None, request.operation) and key_contains in request.key
+
+        return self._injections.add(Injection(fault, fits, times, skip, when))
 
     def clear_faults(self) -> None:
         """Remove every fault and let go of whatever they hold up."""

@@ -10,8 +10,9 @@ from http.client import HTTPConnection, HTTPException, responses
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
+from deploy.local.injections import Injections
+
 from .faults import Fault
-from .injections import Injections
 from .messages import DropError, S3Request, S3Response
 from .server import Server
 from .timeline import Progress, Timeline
@@ -27,7 +28,7 @@ class Wiring:
 
     host: str
     port: int
-    injections: Injections
+    injections: Injections[Fault, S3Request]
     timeline: Timeline
 
 

@@ -1,11 +1,12 @@
 """A Twilio simulator: the REST API of recordings, their media, and signed callbacks, on loopback."""
 
+from deploy.local.injections import Injection
+
 from .accounts import Account, SimCall
 from .dispatcher import DelayedCallback, LostCallback, RepeatedCallback
 from .errors import ApiError
 from .exchanges import CallbackAnswer
 from .faults import ErrorPage, ErrorStatus, Fault, Hook, NotReady, Redirect, throttled
-from .injections import Injection, Match
 from .journal import Event, Served
 from .media_faults import (
     AnswerLost,
@@ -22,6 +23,7 @@ from .media_faults import (
 from .messages import Body, Request, Response
 from .recordings import SimRecording, StatusCallback
 from .simulator import Simulator
+from .targets import Match
 
 __all__ = [
     "Account",

@@ -8,10 +8,12 @@ from queue import SimpleQueue
 from threading import Condition, Event, Thread
 from typing import ClassVar
 
+from deploy.local.injections import Injections
+
 from .exchanges import CallbackAnswer
 from .faults import Fault
-from .injections import Injections
 from .recordings import SimRecording, StatusCallback
+from .targets import Target
 
 THREADS = 32
 Send = Callable[[SimRecording, StatusCallback, str], CallbackAnswer]
@@ -70,7 +72,7 @@ class Announcement:
 class Dispatcher:
     """Send callbacks from a fixed number of threads, which start with the first callback."""
 
-    def __init__(self, send: Send, injections: Injections) -> None:
+    def __init__(self, send: Send, injections: Injections[Fault, Target]) -> None:
         self._send = send
         self._injections = injections
         self._queue: SimpleQueue[Announcement | None] = SimpleQueue()

@@ -69,8 +69,9 @@ class Bytes(Body):
 class Request:
     """One request as the routes understood it.
 
-    `endpoint` is one of accounts, account, list, resource, media, delete, start, update, transcriptions,
-    addons, control or unknown; `requested_channels` is the query parameter as an integer, or None.
+    `endpoint` is one of accounts, account, list, resource, media, cdn, delete, start, update, transcriptions,
+    addons, control, method (not allowed there) or unknown; `requested_channels` is the query parameter as an integer,
+    or None.
     """
 
     simulator: Simulator

@@ -9,6 +9,8 @@ from itertools import count
 from types import TracebackType
 from typing import Any, Self
 
+from deploy.local.injections import Injection, Injections
+
 from . import api, representations
 from .accounts import Account, SimCall, new_sid
 from .callbacks import Callback, Key
@@ -16,12 +18,12 @@ from .dispatcher import Dispatcher
 from .errors import ApiError, Shape
 from .exchanges import CallbackAnswer
 from .faults import Fault
-from .injections import Injection, Injections, Match
 from .journal import Event, Journal, Served
 from .messages import Body, Request, Response
 from .recordings import LIVE, SimRecording, StatusCallback, new_recording
 from .server import Server
 from .state import Store
+from .targets import Match, Target
 
 
 def utc_now() -> datetime:
@@ -50,7 +52,7 @@ class Simulator:
         self.journal = Journal(clock, numbers or count(1))
         self.error_shape = error_shape
         self.started_at = clock()
-        self._injections = Injections()
+        self._injections: Injections[Fault, Target] = Injections()
         self._dispatcher = Dispatcher(self._announce, self._injections)
         self._server = Server(self, port)
 
@@ -208,12 +210,17 @@ class Simulator:
         times: int | None = 1,
         skip: int = 0,
         when: Callable[[], bool] | None = None,
-    ) -> Injection:
+    ) -> Injection[Fault, Target]:
         """Let a fault meet the next `times` matching requests (None: all) after the first `skip` of them.
 
         `when` is asked about each of these; those that it denies pass.
         """
-        return self._injections.add(Injection(fault, recording_sid, match or Match(), times, skip, when))
+        meant = match or Match()
+
+        def fits(target: Target) -> bool:
+            return recording_sid in (None, target.recording_sid) and meant.fits(target, fault.endpoint)
+
+        return self._injections.add(Injection(fault, fits, times, skip, when))
 
     def clear_faults(self) -> None:
         """Remove every fault and let go of whatever they hold up."""

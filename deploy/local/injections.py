@@ -1,25 +1,33 @@
-"""Decide which injected faults meet which request, and keep count."""
+"""Decide which injected faults meet what a stand-in is asked, and keep count."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Lock
+from typing import Generic, Protocol, TypeVar
 
-from .faults import Fault
-from .messages import S3Request
+
+class Releasable(Protocol):
+    """What every fault can do: let go of whatever it holds up."""
+
+    def release(self) -> None: ...
+
+
+F = TypeVar("F", bound=Releasable)
+T = TypeVar("T")  # what a fault may meet, such as a request
 
 
 @dataclass
-class Injection:
-    """A fault at work. `hits` counts the requests that met it, `seen` those that it was meant for.
+class Injection(Generic[F, T]):
+    """A fault at work. `hits` counts the targets that met it, `seen` those that it was meant for.
 
-    `when` has the last word on each, such as a die.
+    It is meant for those that `fits` accepts, and meets `times` of them (None: all) after the first `skip`. `when`
+    has the last word on each, such as a die.
     """
 
-    fault: Fault
-    operation: str | None
-    key_contains: str
+    fault: F
+    fits: Callable[[T], bool]
     times: int | None
     skip: int
     when: Callable[[], bool] | None = None
@@ -27,10 +35,9 @@ class Injection:
     hits: int = 0
     _lock: Lock = field(default_factory=Lock, repr=False)
 
-    def takes(self, request: S3Request) -> bool:
-        """Tell whether a request meets the fault, and count it."""
-        operation = self.operation or self.fault.operation
-        if operation not in (None, request.operation) or self.key_contains not in request.key:
+    def takes(self, target: T) -> bool:
+        """Tell whether a target meets the fault, and count it."""
+        if not self.fits(target):
             return False
         with self._lock:
             self.seen += 1
@@ -52,23 +59,23 @@ class Injection:
         self.release()
 
 
-class Injections:
+class Injections(Generic[F, T]):
     """All faults that were injected, in order."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._injections: list[Injection] = []
+        self._injections: list[Injection[F, T]] = []
 
-    def add(self, injection: Injection) -> Injection:
+    def add(self, injection: Injection[F, T]) -> Injection[F, T]:
         with self._lock:
             self._injections.append(injection)
         return injection
 
-    def take(self, request: S3Request) -> list[Fault]:
-        """Return the faults that a request meets, in the order of their injection."""
+    def take(self, target: T) -> list[F]:
+        """Return the faults that a target meets, in the order of their injection."""
         with self._lock:
             injections = list(self._injections)
-        return [injection.fault for injection in injections if injection.takes(request)]
+        return [injection.fault for injection in injections if injection.takes(target)]
 
     def clear(self) -> None:
         """Remove every fault and let go of everything."""
