@@ -9,6 +9,7 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.
 import hashlib
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -120,38 +121,41 @@ class Archive:
         lock = self._lock(started)
         options = {"ContentType": content_type, "Metadata": dict(metadata), **self._encryption(), **lock.options}
         options["StorageClass"] = self._settings.ARCHIVE_STORAGE_CLASS
-        if stream.fill(PART_BYTES) == PART_BYTES:
+        part = _next_part(stream, bytearray(PART_BYTES))
+        if len(part) == PART_BYTES:
             # A large recording is not uploaded a second time only to learn that it is there.
             if self.head(key) is not None:
-                return self._compare_parts(stream, key, lock)
-            return self._store_parts(stream, key, options, lock)
-        body = stream.read(PART_BYTES)
+                return self._compare_parts(stream, part, key, lock)
+            return self._store_parts(stream, part, key, options, lock)
         media = stream.finish()
         checksum = b64encode(bytes.fromhex(media.sha256)).decode()
         options["Metadata"] = {**metadata, "sha256": media.sha256}
         version, is_new = None, True
         try:
-            version = self._put(key, body, checksum=checksum, **options)
+            version = self._put(key, part, checksum=checksum, **options)
         except AlreadyThereError:
             is_new = False
         return StoredObject(key, version, media, checksum, None, lock.retention, lock.until, is_new)
 
-    def _compare_parts(self, stream: MediaStream, key: str, lock: _Lock) -> StoredObject:
+    def _compare_parts(self, stream: MediaStream, part: bytearray, key: str, lock: _Lock) -> StoredObject:
         """Read a stream to its end without storing it: what its upload would have had for a checksum."""
         digests = []
-        while part := stream.read(PART_BYTES):
+        while part:
             digests.append(_sha256(part))
+            part = _next_part(stream, part)
         media, checksum = stream.finish(), composite_checksum(digests)
         return StoredObject(key, None, media, checksum, PART_BYTES, lock.retention, lock.until, is_new=False)
 
-    def _store_parts(self, stream: MediaStream, key: str, options: dict[str, Any], lock: _Lock) -> StoredObject:
+    def _store_parts(
+        self, stream: MediaStream, first: bytearray, key: str, options: dict[str, Any], lock: _Lock
+    ) -> StoredObject:
         target: dict[str, Any] = {"Bucket": self.bucket, "Key": key, **self._owner}
         with translated():
             upload_id = self._s3.create_multipart_upload(ChecksumAlgorithm="SHA256", **target, **options)["UploadId"]
         target["UploadId"] = upload_id
         version, is_new = None, True
         try:
-            parts, media = self._upload_parts(stream, target)
+            parts, media = self._upload_parts(stream, first, target)
             checksum = composite_checksum([part["ChecksumSHA256"] for part in parts])
             version = self._complete(target, parts, checksum, media.bytes)
         except AlreadyThereError:
@@ -163,17 +167,22 @@ class Archive:
         return StoredObject(key, version, media, checksum, PART_BYTES, lock.retention, lock.until, is_new)
 
     def _upload_parts(
-        self, stream: MediaStream, target: Mapping[str, Any]
+        self, stream: MediaStream, first: bytearray, target: Mapping[str, Any]
     ) -> tuple[list["CompletedPartTypeDef"], MediaFacts]:
+        """Send the parts of a stream, each hashed while the next one is received: two buffers, however many parts."""
         parts: list[CompletedPartTypeDef] = []
-        while part := stream.read(PART_BYTES):
-            digest, number = _sha256(part), len(parts) + 1
-            with translated():
-                answer = self._s3.upload_part(
-                    PartNumber=number, Body=cast(bytes, part), ChecksumSHA256=digest, **target
-                )
-            parts.append({"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": digest})
-            part.clear()  # or its memory would be held while the next part is received
+        part, spare = first, bytearray(PART_BYTES)
+        with ThreadPoolExecutor(1, thread_name_prefix="part-digest") as beside:
+            while part:
+                hashed = beside.submit(_sha256, part)
+                following = _next_part(stream, spare)
+                digest, number = hashed.result(), len(parts) + 1
+                with translated():
+                    answer = self._s3.upload_part(
+                        PartNumber=number, Body=cast(bytes, part), ChecksumSHA256=digest, **target
+                    )
+                parts.append({"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": digest})
+                part, spare = following, part
         return parts, stream.finish()
 
     def _complete(
@@ -396,6 +405,12 @@ class Archive:
         """Look before a write with `readback`: a store without checksums may not know `If-None-Match` either."""
         if self._settings.ARCHIVE_VERIFY == "readback" and self.head(key) is not None:
             raise AlreadyThereError
+
+
+def _next_part(stream: MediaStream, buffer: bytearray) -> bytearray:
+    """Receive the next part into a buffer of a part's size; the last one is shorter, and nothing follows it."""
+    del buffer[stream.readinto(buffer) :]
+    return buffer
 
 
 def _sha256(body: bytes | bytearray) -> str:

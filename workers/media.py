@@ -56,7 +56,7 @@ class LengthUnprovenError(TemporaryError):
 
 
 class MediaStream:
-    """Twilio's bytes, in order. `read` until it returns nothing, then `finish`."""
+    """Twilio's bytes, in order. `readinto` until it returns nothing, then `finish`."""
 
     def __init__(
         self,
@@ -80,37 +80,30 @@ class MediaStream:
         self._deadline = monotonic() + TOTAL_LIMIT_S
         self._sha256 = hashlib.sha256()
         self._bytes = 0
-        self._pending = bytearray()
         self._ended = False
         self._container: Container = (
             Ciphertext() if expected.encrypted else Mp3() if expected.extension == "mp3" else Wav()
         )
 
-    def fill(self, size: int) -> int:
-        """Receive up to `size` bytes for the next `read`, and return how many there are: fewer only at the end.
+    def readinto(self, buffer: bytearray) -> int:
+        """Receive the next bytes into a buffer of the caller's, and return how many: fewer than fit only at the end.
 
-        Raises like `read`.
+        The stream keeps no copy. Raises `TemporaryError` when the connection breaks, stalls or takes too long, and
+        `ContentError` when the bytes can't be the expected audio.
         """
-        while len(self._pending) < size and not self._ended:
-            block = self._receive(min(_BLOCK_BYTES, size - len(self._pending)))
-            if not block:
-                self._ended = True
-                break
-            self._sha256.update(block)
-            self._bytes += len(block)
-            self._container.feed(block)
-            self._pending += block
-        return len(self._pending)
-
-    def read(self, size: int) -> bytearray:
-        """Return the next `size` bytes, fewer only at the end. The stream keeps no copy.
-
-        Raises `TemporaryError` when the connection breaks, stalls or takes too long, and `ContentError` when the
-        bytes can't be the expected audio.
-        """
-        self.fill(size)
-        part, self._pending = self._pending, bytearray()
-        return part
+        size = 0
+        with memoryview(buffer) as view:
+            while size < len(buffer) and not self._ended:
+                block = self._receive(min(_BLOCK_BYTES, len(buffer) - size))
+                if not block:
+                    self._ended = True
+                    break
+                self._sha256.update(block)
+                self._bytes += len(block)
+                self._container.feed(block)
+                view[size : size + len(block)] = block
+                size += len(block)
+        return size
 
     def _receive(self, limit: int) -> bytes:
         if self._monotonic() > self._deadline:

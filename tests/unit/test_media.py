@@ -75,8 +75,9 @@ def receive(
     """Read a download in parts of `size` bytes and judge it."""
     stream = MediaStream(answer, expected or expect(), clock, earlier=earlier)
     parts = []
-    while part := stream.read(size):
-        parts.append(part)
+    buffer = bytearray(size)
+    while count := stream.readinto(buffer):
+        parts.append(bytes(buffer[:count]))
     assert all(len(part) == size for part in parts[:-1])
     return b"".join(parts), stream.finish()
 
@@ -154,9 +155,9 @@ def test_bytes_are_never_decoded() -> None:
 def test_end_is_final() -> None:
     """After the end a stream stays empty."""
     stream = MediaStream(respond(wav()), expect())
-    assert len(stream.read(PART)) == len(wav())
-    assert stream.read(PART) == b""
-    assert stream.read(1) == b""
+    assert stream.readinto(bytearray(PART)) == len(wav())
+    assert stream.readinto(bytearray(PART)) == 0
+    assert stream.readinto(bytearray(1)) == 0
 
 
 # What is missing
@@ -324,7 +325,7 @@ def test_bad_body_is_refused_while_it_arrives() -> None:
     """What can't be audio is refused with the first part, before it could be stored."""
     stream = MediaStream(respond(b"<html>" * 100_000), expect())
     with pytest.raises(ContentError, match="not_audio"):
-        stream.read(1000)
+        stream.readinto(bytearray(1000))
 
 
 def test_plain_audio_of_an_encrypted_recording_is_refused() -> None:
