@@ -73,11 +73,11 @@ def _run(stack: Stack, options: argparse.Namespace, console: Console) -> int:
         _watch_live(observer, console, stack)
     else:
         _watch_plainly(observer, console, stack)
-    console.print(summary(observer.watched, time.monotonic() - started), soft_wrap=True)
+    console.print(summary(observer.watched, time.monotonic() - started), soft_wrap=not console.is_terminal)
     if not observer.all_right:
         console.print(stack.tails(30), markup=False)
     if options.keep:
-        console.print(look_around(stack), markup=False, soft_wrap=True)
+        console.print(look_around(stack, observer.watched[0].recording_sid), markup=False, soft_wrap=True)
         signal.sigwait({signal.SIGINT, signal.SIGTERM})
     return 0 if observer.all_right else 1
 

@@ -87,11 +87,15 @@ def summary(watched: Sequence[Watched], seconds: float) -> Text:
     return text
 
 
-def look_around(stack: Stack) -> str:
-    """Return the URLs of what is running and commands to look at it."""
+def look_around(stack: Stack, recording_sid: str) -> str:
+    """Return the URLs of what is running and commands to look at it, and at one recording."""
     account = next(iter(stack.simulator.accounts.values()))
     recordings = f"{stack.simulator.url}/2010-04-01/Accounts/{account.sid}/Recordings.json"
     s3 = f"{stack.s3.endpoint_url}/{stack.bucket}"
+    signed = (
+        f"curl -s --aws-sigv4 aws:amz:{stack.s3.region}:s3 -u {stack.s3.access_key_id}:{stack.s3.secret_access_key}"
+    )
+    archiver = f"(set -a; . {stack.environment_file}; archiver"
     return f"""
 Still running; Ctrl-C stops everything.
 
@@ -105,9 +109,12 @@ Play another call:
   curl -X POST {stack.simulator.url}/_simulator/calls -d '{{"seconds": 20, "callback_url": "{stack.callback_url}"}}'
 List what Twilio still has (deleted ones too with IncludeSoftDeleted=true):
   curl -su {account.sid}:{account.auth_tokens[0]} {recordings}
-List the archive, and read a receipt:
-  curl -s '{s3}?list-type=2'
-  curl -s '{s3}/KEY'
+Ask the product what became of everything, and of one recording:
+  {archiver} audit --since 1d)
+  {archiver} show {recording_sid})
+List the bucket, and read a document in it:
+  {signed} '{s3}?list-type=2'
+  {signed} '{s3}/KEY'
 Kill the worker (it comes back):
   kill -9 {stack.worker.pid}
 """

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 import shutil
 import signal
 import sys
@@ -130,6 +131,9 @@ class Stack:
         self.simulator = simulator or resources.enter_context(Simulator())
         self.s3.make_bucket(self.bucket, object_lock=self._object_lock)
         self.environment = self._environment()
+        self.environment_file = self.directory / "environment"  # for a shell to read: `set -a; . FILE`
+        lines = [f"{name}={shlex.quote(value)}\n" for name, value in self.environment.items()]
+        self.environment_file.write_text("".join(lines))
         procfile = read_procfile(ROOT / "Procfile") | self._commands
         shell = shutil.which("bash") or "sh"  # as on Heroku; bash becomes the program, so that the pid is its own
         for name in self._names:

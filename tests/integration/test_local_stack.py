@@ -17,6 +17,7 @@ import pytest
 import redis
 from botocore.exceptions import ClientError
 
+from deploy.local.demo_view import look_around
 from deploy.local.processes import Process, StartError, group_runs, scratch_directory, wait_until
 from deploy.local.servers import ROOT, RedisServer, S3Server, find_redis_program
 from deploy.local.stack import Stack, read_procfile
@@ -383,3 +384,12 @@ def test_the_stack_says_why_a_process_does_not_start(redis_server: RedisServer, 
     with pytest.raises(StartError, match=r"exit code 5\n(.|\n)*PUBLIC_URL"), stack:
         pass
     assert not group_runs(stack.web.pid)
+
+
+def test_the_demo_says_how_to_ask_the_product(stack: Stack) -> None:
+    """The commands that `--keep` prints run the command line in the environment of the stack's processes."""
+    recording = stack.simulator.record(next(iter(stack.simulator.accounts)))
+    audit, show = [line for line in look_around(stack, recording.sid).splitlines() if "; archiver " in line]
+    for command, said in ((audit, "in_flight"), (show, recording.sid)):
+        ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+        assert said in ended.stdout, ended.stderr
