@@ -10,6 +10,7 @@ from celery.schedules import crontab
 
 from app.queue import AUDIT_TASK, PUBLISHED_AT, SWEEP_TASK, broker_config, redis_client
 from app.settings import BeatSettings, CommonSettings, WorkerSettings
+from workers.drain import Drain
 from workers.media import TOTAL_LIMIT_S
 from workers.pulse import BeatPulse, WorkerPulse
 from workers.tasks import Work, register
@@ -54,15 +55,15 @@ def create_worker(settings: WorkerSettings, limits: Limits | None = None) -> Cel
         worker_pool="threads",
         worker_concurrency=settings.CELERY_CONCURRENCY,
         worker_cancel_long_running_tasks_on_connection_loss=False,  # threads can't be cancelled; twins are harmless
-        worker_soft_shutdown_timeout=20,  # Heroku kills 30 s after SIGTERM
-        worker_enable_soft_shutdown_on_idle=True,  # countdown retries in memory go back to the queue
         worker_enable_remote_control=False,  # nothing listens: fewer Redis round trips, and no one can send commands
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,  # Redis may be away for hours; the platform need not restart us
     )
-    register(celery, Work.from_settings(settings))
+    work = Work.from_settings(settings)
+    register(celery, work)
+    Drain(work.hints.release_all).install()
     limits = limits or Limits()
     pulse = WorkerPulse(partial(redis_client, settings, once=True), settings.CELERY_CONCURRENCY)
     celery.steps["consumer"].add(pulse.step(limits.every_s / 2))

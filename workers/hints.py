@@ -126,6 +126,15 @@ class Hints:
             with suppress(LockError, RedisError):  # it ends by itself
                 lock.release()
 
+    def release_all(self) -> None:
+        """Give up every lease that is held: this process ends, and others may take its work over at once."""
+        with self._changed:
+            held = list(self._leases)
+            self._leases.clear()
+        for lock in held:
+            with suppress(LockError, RedisError):  # it ends by itself
+                lock.release()
+
     def _outlasts(self, key: str, longest_s: float) -> bool:
         """Remove a key that would last longer than any of ours; tell whether it did."""
         left_ms = self._redis.pttl(key)
