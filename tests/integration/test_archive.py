@@ -43,6 +43,7 @@ def test_what_is_shorter_than_a_part_is_one_put(workbench: Workbench, size: int)
     assert head["ContentType"] == "audio/x-wav"
     assert head["Metadata"] == {**METADATA, "sha256": hashlib.sha256(body).hexdigest()}
     assert (stored.version_id, stored.part_bytes, stored.retention) == (head["VersionId"], None, "none")
+    assert {event.headers["x-amz-checksum-mode"] for event in workbench.requests(KEY, "HeadObject")} == {"ENABLED"}
     assert (stored.media.bytes, stored.media.sha256) == (size, hashlib.sha256(body).hexdigest())
 
 

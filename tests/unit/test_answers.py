@@ -79,7 +79,8 @@ def test_a_body_that_trickles_is_given_up(step_s: float, ends: bool) -> None:
 @pytest.mark.parametrize("body", [b"", b"<html>", b"\xff", b'{"a":', b"[" * 120_000])
 def test_what_is_no_json_is_temporary_or_text(body: bytes) -> None:
     """Where JSON is wanted it is an error, where anything may come it is text."""
-    with pytest.raises(TemporaryError, match="twilio_answer_not_json"):
+    told = "^twilio_answer_not_json: Twilio answered 200 with something that is not JSON$"
+    with pytest.raises(TemporaryError, match=told):
         read_json(answer(body[:60_000], body[60_000:]))
     assert as_json_or_text(body) == body.decode("utf-8", "replace")
     assert as_json_or_text(b'{"a":1}') == read_json(answer(b'{"a":1}')) == {"a": 1}
@@ -133,3 +134,16 @@ def test_a_wait_is_told_in_seconds_or_by_a_date(value: str, seconds: float | Non
 def test_no_wait_is_none() -> None:
     """Without the header nothing is asked for."""
     assert retry_after_s(answer(), NOW) is None
+
+
+def test_a_date_is_compared_with_now() -> None:
+    """What is long past is no wait, and what is to come is one."""
+    assert retry_after_s(answer(Retry_After="Thu, 01 Jan 2026 00:00:00 GMT")) == 0.0
+    assert retry_after_s(answer(Retry_After="Fri, 01 Jan 2666 00:00:00 GMT")) or 0.0 > 0.0
+
+
+def test_a_long_body_is_read_block_by_block() -> None:
+    """No more than 64 KiB at once, and never more than is allowed."""
+    response = answer(*[b"x" * 65536] * 3, b"y")
+    assert len(read_body(response, 200_000)) == 3 * 65536 + 1
+    assert response.raw.asked == [65536, 65536, 65536, 200_001 - 3 * 65536, 200_000 - 3 * 65536]

@@ -2,14 +2,16 @@
 
 import json
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 from celery import Celery
 from kombu.message import Message
+from structlog.testing import capture_logs
 
 from app.queue import TASKS
-from workers.consumer import fault_of
+from workers.consumer import CarefulConsumer, fault_of
 
 NOW = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
 NOTHING = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
@@ -81,7 +83,82 @@ JUNK: dict[str, tuple[Message, str]] = {
 }
 
 
+@pytest.mark.parametrize(
+    "edge",
+    [{"retries": 0}, {"retries": 100}, {"eta": (NOW + timedelta(hours=1)).isoformat()}, {"eta": NOW.isoformat()}],
+    ids=str,
+)
+def test_what_is_just_within_is_ours(edge: dict[str, Any]) -> None:
+    """Retries and times may be as high as is allowed."""
+    assert fault_of(changed(edge), NOW) is None
+
+
 @pytest.mark.parametrize(("junk", "fault"), JUNK.values(), ids=JUNK.keys())
 def test_what_nobody_of_us_sends_is_junk(junk: Message, fault: str) -> None:
     """What is wrong is told in one word, which is never of the message."""
     assert fault_of(junk, NOW) == fault
+
+
+class Channel:
+    """A channel that only notes what is acknowledged; it decodes nothing."""
+
+    no_ack_consumers: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self) -> None:
+        self.acknowledged: list[str] = []
+
+    def basic_ack(self, delivery_tag: str, *, multiple: bool = False) -> None:
+        assert not multiple
+        self.acknowledged.append(delivery_tag)
+
+
+class Taken(list[Message]):
+    """What reached Celery's own handling, instead of a pool of threads."""
+
+    def __call__(self, message: Message, payload: object, *rest: object) -> None:
+        self.append(message)
+
+
+@pytest.fixture
+def taken() -> Taken:
+    return Taken()
+
+
+@pytest.fixture
+def consumer(taken: Taken) -> CarefulConsumer:
+    """Return the consumer of an app that is connected to nothing."""
+    app = Celery(broker="memory://", set_as_current=False)
+    made = CarefulConsumer(lambda request: None, app=app, controller=SimpleNamespace(use_eventloop=False))
+    made.strategies |= dict.fromkeys(TASKS, taken)
+    return made
+
+
+def on(channel: Channel, message: Message) -> Message:
+    message.channel, message.delivery_tag = channel, "tag 1"
+    return message
+
+
+def test_a_message_of_ours_is_handed_on(consumer: CarefulConsumer, taken: Taken) -> None:
+    """Celery handles it, and acknowledges it when it is done."""
+    channel = Channel()
+    later = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()
+    ours = [on(channel, changed()), on(channel, changed({"eta": later}))]
+    with capture_logs() as logs:
+        for each in ours:
+            consumer.create_task_handler()(each)
+    assert taken == ours
+    assert (channel.acknowledged, logs) == ([], [])
+
+
+def test_junk_is_acknowledged_and_not_handed_on(consumer: CarefulConsumer, taken: Taken) -> None:
+    """It does not come back, and the log says in a word what was wrong."""
+    channel = Channel()
+    with capture_logs() as logs:
+        consumer.create_task_handler()(on(channel, changed({"task": "celery.chunks"})))
+        consumer.on_decode_error(on(channel, changed()), KeyError("+15550001111"))
+    assert taken == []
+    assert channel.acknowledged == ["tag 1", "tag 1"]
+    assert logs == [
+        {"event": "junk_message", "log_level": "warning", "fault": "task"},
+        {"event": "junk_message", "log_level": "warning", "fault": "KeyError"},
+    ]
