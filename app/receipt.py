@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, Self
 
@@ -47,6 +48,7 @@ ERROR_EXPLANATIONS: Final[Mapping[int, str]] = {
 }
 
 
+@cache
 def archiver_version() -> str:
     """Return the version of this software, as receipts state it."""
     try:

@@ -11,7 +11,7 @@ import pytest
 from deploy.local.servers import RedisServer, S3Server
 from deploy.local.twilio import Simulator
 
-UNIT = Path(__file__).parent / "unit"
+SOCKETLESS = [Path(__file__).parent / name for name in ("unit", "model")]
 LOOPBACK = ["127.0.0.1", "::1"]
 
 hypothesis.settings.register_profile("any machine", deadline=None)  # a busy machine is no failure
@@ -19,10 +19,10 @@ hypothesis.settings.load_profile("any machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let unit tests open no socket at all, and the others none that leaves the machine."""
+    """Let unit tests and the model open no socket at all, and the others none that leaves the machine."""
     for item in items:
-        unit = item.path.is_relative_to(UNIT)
-        item.add_marker(pytest.mark.disable_socket if unit else pytest.mark.allow_hosts(LOOPBACK))
+        socketless = any(map(item.path.is_relative_to, SOCKETLESS))
+        item.add_marker(pytest.mark.disable_socket if socketless else pytest.mark.allow_hosts(LOOPBACK))
 
 
 @pytest.fixture(scope="session")

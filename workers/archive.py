@@ -76,25 +76,39 @@ class _Lock:
 class Archive:
     """The bucket. Thread-safe; connects when first used."""
 
-    def __init__(self, settings: WorkerSettings, *, read_timeout_s: float = 20.0, attempts: int = 3) -> None:
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        *,
+        read_timeout_s: float = 20.0,
+        attempts: int = 3,
+        part_bytes: int = PART_BYTES,
+        client: "S3Client | None" = None,
+    ) -> None:
+        """Take the settings; `client` speaks to S3 instead of one that is made as boto3's own settings say."""
         self._settings = settings
+        self._part_bytes = part_bytes
         self.bucket = settings.ARCHIVE_BUCKET
         self.prefix = settings.ARCHIVE_PREFIX
         owner = settings.ARCHIVE_BUCKET_OWNER
         self._owner: dict[str, Any] = {"ExpectedBucketOwner": owner} if owner else {}
+        self._s3: S3Client = client or self._connected(read_timeout_s, attempts)
+
+    def _connected(self, read_timeout_s: float, attempts: int) -> "S3Client":
         with translated():
-            self._s3: S3Client = boto3.client(
+            client: S3Client = boto3.client(
                 "s3",
-                **settings.bucket_access,
+                **self._settings.bucket_access,
                 config=Config(
                     connect_timeout=5,
                     read_timeout=read_timeout_s,
                     retries={"mode": "standard", "total_max_attempts": attempts},
-                    max_pool_connections=2 * settings.CELERY_CONCURRENCY,
+                    max_pool_connections=2 * self._settings.CELERY_CONCURRENCY,
                     tcp_keepalive=True,
                 ),
             )
-        self._s3.meta.events.register(s3_listing.EVENT, s3_listing.take_entries)
+        client.meta.events.register(s3_listing.EVENT, s3_listing.take_entries)
+        return client
 
     @property
     def client(self) -> "S3Client":
@@ -121,8 +135,8 @@ class Archive:
         lock = self._lock(started)
         options = {"ContentType": content_type, "Metadata": dict(metadata), **self._encryption(), **lock.options}
         options["StorageClass"] = self._settings.ARCHIVE_STORAGE_CLASS
-        part = _next_part(stream, bytearray(PART_BYTES))
-        if len(part) == PART_BYTES:
+        part = _next_part(stream, bytearray(self._part_bytes))
+        if len(part) == self._part_bytes:
             # A large recording is not uploaded a second time only to learn that it is there.
             if self.head(key) is not None:
                 return self._compare_parts(stream, part, key, lock)
@@ -144,7 +158,7 @@ class Archive:
             digests.append(_sha256(part))
             part = _next_part(stream, part)
         media, checksum = stream.finish(), composite_checksum(digests)
-        return StoredObject(key, None, media, checksum, PART_BYTES, lock.retention, lock.until, is_new=False)
+        return StoredObject(key, None, media, checksum, self._part_bytes, lock.retention, lock.until, is_new=False)
 
     def _store_parts(
         self, stream: MediaStream, first: bytearray, key: str, options: dict[str, Any], lock: _Lock
@@ -164,14 +178,14 @@ class Archive:
         except BaseException:
             self._abort(target)
             raise
-        return StoredObject(key, version, media, checksum, PART_BYTES, lock.retention, lock.until, is_new)
+        return StoredObject(key, version, media, checksum, self._part_bytes, lock.retention, lock.until, is_new)
 
     def _upload_parts(
         self, stream: MediaStream, first: bytearray, target: Mapping[str, Any]
     ) -> tuple[list["CompletedPartTypeDef"], MediaFacts]:
         """Send the parts of a stream, each hashed while the next one is received: two buffers, however many parts."""
         parts: list[CompletedPartTypeDef] = []
-        part, spare = first, bytearray(PART_BYTES)
+        part, spare = first, bytearray(self._part_bytes)
         with ThreadPoolExecutor(1, thread_name_prefix="part-digest") as beside:
             while part:
                 hashed = beside.submit(_sha256, part)

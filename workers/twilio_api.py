@@ -5,7 +5,7 @@ Answers become our errors (`workers.errors`), split by what the caller must do.
 Source: https://www.twilio.com/docs/voice/api/recording.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, urljoin, urlsplit
 import requests
 import structlog
 import urllib3
-from requests.adapters import HTTPAdapter
+from requests.adapters import BaseAdapter, HTTPAdapter
 from urllib3.util import parse_url
 
 from app.recording import MalformedError, Recording, is_sid, utc, utc_day
@@ -90,15 +90,21 @@ class TwilioApi:
         accounts: Mapping[str, TwilioAccount],
         connections: int = 8,
         read_timeout_s: float = _READ_TIMEOUT_S,
+        *,
+        adapter: BaseAdapter | None = None,
+        pause: Callable[[float], None] = sleep,
     ) -> None:
+        """Take the accounts; `adapter` carries requests instead of a pool of connections, `pause` waits for seconds."""
         self._accounts = accounts
+        self._pause = pause
         self._timeouts_s = (_CONNECT_TIMEOUT_S, read_timeout_s)
         self._session = _Session()
         # No proxy, netrc or CA bundle from the environment: a credential must never go anywhere else.
         self._session.trust_env = False
         self._session.headers["Accept-Encoding"] = "identity"
         for scheme in ("https://", "http://"):
-            self._session.mount(scheme, HTTPAdapter(pool_connections=8, pool_maxsize=connections, max_retries=0))
+            pool = adapter or HTTPAdapter(pool_connections=8, pool_maxsize=connections, max_retries=0)
+            self._session.mount(scheme, pool)
 
     def fetch(self, account_sid: str, recording_sid: str) -> Recording:
         """Return the Recording resource, also a soft-deleted one.
@@ -323,7 +329,7 @@ class TwilioApi:
                 return self._get_json(account_sid, path, query)
             except TemporaryError as error:
                 log.info("page_failed", reason=error.reason, detail=error.detail)
-                sleep(min(max(pause_s, error.retry_after_s or 0.0), _MAX_PAGE_PAUSE_S))
+                self._pause(min(max(pause_s, error.retry_after_s or 0.0), _MAX_PAGE_PAUSE_S))
         return self._get_json(account_sid, path, query)
 
     def _get_json(self, account_sid: str, path: str, query: Query) -> dict[str, Any]:

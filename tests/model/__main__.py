@@ -1,0 +1,70 @@
+"""Try the product against many histories that a seed decides, and say what came of it.
+
+    python -m tests.model --histories 300000 --jobs 2     many, from seed 0 on
+    python -m tests.model --seed 4711                     one, printed call by call
+    python -m tests.model --matrix                        every single fault at every call of a recording's life
+
+Exits 0 when no invariant was violated, 1 otherwise.
+"""
+
+import argparse
+import os
+import sys
+import time
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tests.model.clock import virtual_time
+from tests.model.history import run
+from tests.model.runner import Job, Summary, histories, matrix, work_off
+
+
+def main(arguments: list[str]) -> int:
+    """Run what is asked for and return the exit code."""
+    parser = argparse.ArgumentParser(
+        "python -m tests.model", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--histories", type=int, help="how many, from --seed on")
+    parser.add_argument("--seed", type=int, default=0, help="the first one; without --histories the only one")
+    parser.add_argument("--matrix", action="store_true", help="the single-fault matrix")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one for each core)")
+    asked = parser.parse_args(arguments)
+    if asked.histories is None and not asked.matrix:
+        with virtual_time() as shown:
+            outcome = run(shown, asked.seed)
+        print(outcome)
+        return 1 if outcome.violations else 0
+    jobs = (matrix() if asked.matrix else []) + histories(asked.seed, asked.histories or 0)
+    began = time.monotonic()
+    summary = _worked_off(jobs, asked.jobs)
+    _report(summary, time.monotonic() - began)
+    return 1 if summary.failures else 0
+
+
+def _worked_off(jobs: list[Job], processes: int) -> Summary:
+    console = Console(stderr=True)
+    summary = Summary()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task("histories", total=len(jobs))
+        for summary in work_off(jobs, processes):
+            progress.update(task, advance=1, description=f"{summary.figures['failures']} failures")
+    return summary
+
+
+def _report(summary: Summary, seconds: float) -> None:
+    for failure in summary.failures:
+        print(failure, end="\n\n")
+    for name in ("histories", "lives", "recordings", "calls", "faults", "crashes", "deletes", "failures"):
+        print(f"{name:12} {summary.figures[name]:>12,}")
+    print(f"{'seconds':12} {seconds:>12,.0f}")
+    if count := summary.figures["histories"]:
+        if summary.figures["failures"]:
+            print("at least one invariant was violated; python -m tests.model --seed N shows a history again")
+        else:
+            print(f"no violation in {count:,} histories: with 95 % confidence fewer than 1 in {count // 3:,} has one")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
