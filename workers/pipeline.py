@@ -8,10 +8,10 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-from app.receipt import Attempt, Filing, Media, Receipt, iso
+from app.receipt import Attempt, Filing, Media, Receipt, iso, parse_iso
 from app.recording import Recording
 from app.settings import WorkerSettings
 from workers.archive import Archive
@@ -22,6 +22,8 @@ from workers.verification import VerifiedObject, read_receipt, verify, verify_re
 
 # Two channels first; on 400 one; on 400 as it is stored. Nothing but a 400 steps down (https://www.twilio.com/docs/api/errors/16113).
 CHANNEL_LADDER: Final[tuple[int | None, ...]] = (2, 1, None)
+NO_DUAL_CHANNELS: Final = 16113
+BELIEVED_AFTER: Final = timedelta(days=1)  # what Twilio does not give for a day, it does not have
 
 
 # What a header can carry whatever Twilio thinks of next.
@@ -58,20 +60,26 @@ class Pipeline:
         in the archive that was not verified, and the next run starts from what is there.
         """
         filing = Filing.of(self.settings.ARCHIVE_PREFIX, recording)
+        is_believed = quarantine is not None and _is_long_ago(quarantine["first_failed_at"])
         try:
-            with self._fetch(recording, filing) as fetched:
+            with self._fetch(recording, filing, is_believed) as fetched:
                 verified = self._store(fetched, filing)
         except LengthUnprovenError as unproven:
             # A cut does not come twice at the same byte: the same body again is the whole one.
-            with self._fetch(recording, filing, unproven.facts) as fetched:
+            with self._fetch(recording, filing, is_believed, unproven.facts) as fetched:
                 verified = self._store(fetched, filing)
         for key in filing.index(recording.call_sid, recording.conference_sid):
             self.archive.write_empty(key)
         return self._write_receipt(fetched, verified, filing, callback, quarantine)
 
     @contextmanager
-    def _fetch(self, recording: Recording, filing: Filing, earlier: MediaFacts | None = None) -> Iterator[FetchedMedia]:
-        """Open the download on the first rung of the ladder that Twilio has."""
+    def _fetch(
+        self, recording: Recording, filing: Filing, is_believed: bool, earlier: MediaFacts | None = None
+    ) -> Iterator[FetchedMedia]:
+        """Open the download on the first rung of the ladder that Twilio has.
+
+        `is_believed`: also a 400 that contradicts the resource and that nothing explains.
+        """
         extension = self._format(recording, filing)
         attempts: list[Attempt] = []
         with ExitStack() as stack:
@@ -82,6 +90,13 @@ class Pipeline:
                     )
                 except NoSuchLayoutError as error:
                     attempts.append(Attempt(channels, error.status, error.code))
+                    if channels == recording.channels == 2 and error.code != NO_DUAL_CHANNELS and not is_believed:
+                        # A gateway's 400 must not lead to the mix of two channels, and to the deletion of both.
+                        raise ContentError(
+                            "layout_unexplained",
+                            f"Twilio states two channels, and answers {error.status} with code {error.code} "
+                            "when it is asked for them",
+                        ) from None
                     continue
                 except GoneError as error:
                     # Not there yet, deleted meanwhile or stored externally: the next look at the resource tells.
@@ -160,6 +175,10 @@ class Pipeline:
         if earlier is None or verify_receipt(self.archive, earlier).receipt.media.sha256 != stored.media.sha256:
             raise ContentError("receipt_differs", "the receipt in the bucket is of other bytes")
         return earlier.receipt
+
+
+def _is_long_ago(first_failed_at: str) -> bool:
+    return datetime.now(UTC) >= parse_iso(first_failed_at) + BELIEVED_AFTER
 
 
 def _metadata(fetched: FetchedMedia) -> dict[str, str]:

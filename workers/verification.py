@@ -171,8 +171,14 @@ def _check_storage(settings: WorkerSettings, stored: StoredObject, storage: Stor
     until = stored.retain_until
     if until and (not storage.retain_until or parse_iso(storage.retain_until) < until.replace(microsecond=0)):
         wrong.append("ARCHIVE_RETENTION_DAYS")
-    if wrong:
+    if wrong and stored.is_new:
         raise ConfigurationError("stored_otherwise", f"S3 did not keep the object as {', '.join(wrong)} says")
+    if wrong:
+        raise ConfigurationError(
+            "stored_otherwise",
+            f"an earlier attempt has stored the object otherwise than {', '.join(wrong)} says now; "
+            "set it back until the receipt is written",
+        )
 
 
 def _is_key(wanted: str | None, reported: str | None) -> bool:

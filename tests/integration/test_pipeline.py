@@ -5,11 +5,13 @@ import io
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import jsonschema
 import pytest
 
+from app.receipt import iso
 from deploy.local.s3_proxy import Hook as S3Hook
 from deploy.local.s3_proxy import S3Request
 from deploy.local.twilio import (
@@ -24,7 +26,7 @@ from deploy.local.twilio import (
     SimRecording,
 )
 from tests.integration.bucket import folder
-from tests.integration.workbench import Workbench, refusal
+from tests.integration.workbench import Workbench, now, refusal
 from tests.receipt_schema import RECEIPT_SCHEMA
 from workers.archive import PART_BYTES
 from workers.encryption import decrypt, load_private_key
@@ -108,7 +110,7 @@ def test_the_receipt_states_what_was_served(workbench: Workbench) -> None:
         "RecordingStatus": "completed",
         "received_at": "2026-11-23T02:00:00.000Z",
     }
-    quarantine = {"attempts": 1}
+    quarantine = {"attempts": 1, "first_failed_at": iso(now())}
     receipt = Pipeline(bench.settings, bench.twilio, bench.archive).run(source, callback, quarantine)
     filed = json.loads(bench.bucket.body(f"ours/{folder('receipts', recording)}/{recording.sid}.json") or b"")
     served = bench.simulator.media_bytes(recording.sid, 2)
@@ -178,6 +180,62 @@ def test_a_recording_without_any_layout_is_a_fault_of_its_content(workbench: Wor
     with pytest.raises(ContentError, match="no_channel_layout"):
         workbench.archived(recording)
     assert written(workbench) == []
+
+
+@pytest.mark.parametrize("code", [None, 20001])
+def test_a_400_that_nothing_explains_costs_no_channel(workbench: Workbench, code: int | None) -> None:
+    """Where Twilio says that there are two channels, a gateway's 400 does not lead to their mix, and to a deletion."""
+    recording = workbench.record()
+    body = {"message": "Bad Request"} | ({"code": code} if code else {})
+    refused = Hook(before=lambda _request: Response.json(body, 400))
+    workbench.simulator.inject(refused, recording.sid, Match("GET", "media", 2))
+    with pytest.raises(ContentError) as caught:
+        workbench.archived(recording)
+    assert str(caught.value) == (
+        f"layout_unexplained: Twilio states two channels, and answers 400 with code {code} when it is asked for them"
+    )
+    assert written(workbench) == []
+    assert workbench.archived(recording).media.channels == 2
+
+
+@pytest.mark.parametrize(("ago", "believed"), [(timedelta(hours=23, minutes=59), False), (timedelta(days=1), True)])
+def test_a_400_that_stays_is_believed_after_a_day(workbench: Workbench, ago: timedelta, believed: bool) -> None:
+    """What Twilio does not give for a day it does not have: one channel is better than none, as the receipt says."""
+    recording = workbench.record()
+    workbench.simulator.inject(ErrorStatus(400), recording.sid, Match("GET", "media", 2), times=None)
+    source = workbench.twilio.fetch(recording.account_sid, recording.sid)
+    pipeline = Pipeline(workbench.settings, workbench.twilio, workbench.archive)
+    quarantine = {"first_failed_at": iso(now() - ago)}
+    if not believed:
+        with pytest.raises(ContentError, match="layout_unexplained"):
+            pipeline.run(source, None, quarantine)
+        return
+    receipt = pipeline.run(source, None, quarantine)
+    assert [(each.requested_channels, each.status) for each in receipt.media.attempts] == [(2, 400), (1, 200)]
+    assert receipt.quarantine == quarantine
+
+
+@pytest.mark.parametrize("channels", [1, None])
+def test_a_400_needs_no_explanation_where_one_channel_is_stated(workbench: Workbench, channels: int | None) -> None:
+    """Where the resource says one channel, or nothing, any 400 goes down the ladder."""
+    recording = workbench.record(kind="record_verb")
+
+    def stated(_request: Request, response: Response) -> Response:
+        return Response.json(json.loads(response.body.read()) | {"channels": channels})
+
+    workbench.simulator.inject(Hook(after=stated), recording.sid, Match(endpoint="resource"))
+    workbench.simulator.inject(ErrorStatus(400), recording.sid, Match("GET", "media", 2))
+    assert workbench.archived(recording).media.requested_channels == 1
+
+
+def test_an_mp3_that_twilio_refuses_is_a_fault_of_the_content(workbench: Workbench) -> None:
+    """16109 says encrypted where the resource does not: nothing is stored, and the code is told."""
+    bench = workbench.under(ARCHIVE_FORMAT="mp3")
+    recording = bench.record(kind="record_verb")
+    bench.simulator.inject(ErrorStatus(400, 16109), recording.sid, Match(endpoint="media"), times=None)
+    with pytest.raises(ContentError, match=r"no_channel_layout: Twilio answered \[16109, 16109, 16109\] to each"):
+        bench.archived(recording)
+    assert written(bench) == []
 
 
 @pytest.mark.parametrize("status", [401, 403, 429, 500, 503])

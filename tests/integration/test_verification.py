@@ -145,6 +145,18 @@ def test_a_date_that_was_cut_is_refused(make_workbench: Callable[..., Workbench]
         verify(bench.archive, bench.settings, stored)
 
 
+def test_settings_that_changed_between_attempts_are_named(workbench: Workbench) -> None:
+    """What an earlier attempt has stored under other settings is not taken as if it were kept as asked now."""
+    store(workbench.archive, SMALL)
+    bench = workbench.under(ARCHIVE_SSE="aws:kms", ARCHIVE_KMS_KEY_ID=KEY_ARN)
+    with pytest.raises(ConfigurationError) as caught:
+        verify(bench.archive, bench.settings, store(bench.archive, SMALL))
+    assert str(caught.value) == (
+        "stored_otherwise: an earlier attempt has stored the object otherwise than ARCHIVE_SSE, ARCHIVE_KMS_KEY_ID "
+        "says now; set it back until the receipt is written"
+    )
+
+
 def test_a_class_that_a_lifecycle_rule_has_changed_is_adopted(workbench: Workbench) -> None:
     """What an earlier attempt has stored may be in another class by now; what is new may not."""
     new = store(workbench.archive, SMALL)
