@@ -208,7 +208,14 @@ def test_mp3_of_a_real_encoder(rate: int, kbps: int, channels: int) -> None:
     assert 3.0 <= facts.duration_seconds <= 3.3
 
 
-@pytest.mark.parametrize("length", [0, 1, 127, 128, 5000])
+@pytest.mark.parametrize(("rate", "kbps", "frame_bytes", "samples"), [(8000, 32, 288, 576), (32000, 128, 576, 1152)])
+def test_seconds_of_mp3(rate: int, kbps: int, frame_bytes: int, samples: int) -> None:
+    """The duration is that of all frames, of which each has its number of samples."""
+    body = mp3(20.0, 1, rate, kbps)
+    assert look(Mp3(), body).duration_seconds == pytest.approx(len(body) / frame_bytes * samples / rate, rel=1e-9)
+
+
+@pytest.mark.parametrize("length", [0, 1, 127, 128, 5000, 40_000, 5_000_000])
 def test_id3_tag_is_skipped(length: int) -> None:
     """An ID3v2 tag before the frames is no audio and no error."""
     assert look(Mp3(), id3(bytes(length)) + mp3()) == look(Mp3(), mp3())
@@ -235,6 +242,7 @@ def test_tag_alone_is_no_audio() -> None:
     assert refusal(Mp3(), id3(bytes(100))) == "not_audio"
     assert refusal(Mp3(), id3(bytes(100)) * 2 + mp3()) == "not_audio"
     assert refusal(Mp3(), id3(bytes(100))[:50]) == "media_cut"
+    assert refusal(Mp3(), mp3() + id3(bytes(100)) + mp3()) == "not_audio"
 
 
 def test_frames_of_different_audio_are_refused() -> None:
@@ -314,6 +322,14 @@ def test_plain_speech_without_a_header_is_refused() -> None:
     assert refusal(Ciphertext(), body) == "not_ciphertext"
 
 
+def test_the_beginning_of_ciphertext_is_looked_at() -> None:
+    """Of a recording of any length 64 KiB are kept and measured, whatever comes after them."""
+    beginning = random.Random(4).randbytes(64 * 1024)
+    cut_anywhere = [beginning[:100], beginning[100:50_000], beginning[50_000:]]
+    assert look(Ciphertext(), *cut_anywhere, *[bytes(256 * 1024)] * 4) == AudioFacts(None, None, None, False)
+    assert refusal(Ciphertext(), beginning[:1000], bytes(64 * 1024)) == "not_ciphertext"
+
+
 @pytest.mark.parametrize(("seconds", "channels"), [(0, 1), (1, 1), (1, 2), (3600, 2)])
 def test_seconds_of_ciphertext(seconds: int, channels: int) -> None:
     """A tag and a header aside, the length of ciphertext is that of the audio."""
@@ -324,6 +340,35 @@ def test_seconds_of_ciphertext(seconds: int, channels: int) -> None:
 def test_seconds_of_too_little_ciphertext() -> None:
     """Less than a header holds no audio, not less than none."""
     assert plausible_ciphertext_seconds(10, 2) == 0
+
+
+def riff(body: bytes) -> bytes:
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+TOLD: list[tuple[Callable[[], Container], bytes, str]] = [
+    (Wav, riff(b"WAVE" + fmt() + chunk(b"LIST", bytes(70_000))), "wav_without_data: no data chunk in the first 64 KiB"),
+    (Wav, b"<html>", "not_audio: the body does not begin like a WAV file"),
+    (Wav, riff(b"WAVE" + chunk(b"data", b"")), "wav_malformed: the data chunk comes before the fmt chunk"),
+    (Wav, riff(b"WAVE" + chunk(b"fmt ", bytes(16))), "wav_malformed: the fmt chunk is not usable"),
+    (Wav, wav()[:20], "media_cut: the body ends inside the WAV header"),
+    (Wav, wav() + b"x", "media_cut: the RIFF size and the bytes received differ"),
+    (Wav, wav(8, data_size=17), "media_cut: the data chunk is longer than what was received"),
+    (Mp3, bytes(100), "not_audio: the body is not a run of MP3 frames"),
+    (Mp3, mp3(channels=1) + mp3(channels=2), "not_audio: the MP3 frames differ in channels or sample rate"),
+    (Mp3, mp3()[:-1], "media_cut: the body ends inside an MP3 frame"),
+    (Mp3, b"", "not_audio: the body has no MP3 frame"),
+    (Ciphertext, b"x", "media_cut: the body is too short to hold an encrypted WAV file and its tag"),
+    (Ciphertext, bytes(5000), "not_ciphertext: the recording is said to be encrypted and the body is not"),
+]
+
+
+@pytest.mark.parametrize(("make", "body", "told"), TOLD, ids=[told for _, _, told in TOLD])
+def test_a_person_is_told_what_is_wrong(make: Callable[[], Container], body: bytes, told: str) -> None:
+    """Each refusal says in words what it saw, for whoever reads the quarantine."""
+    with pytest.raises(ContentError) as caught:
+        look(make(), body)
+    assert str(caught.value) == told
 
 
 # Whatever comes
