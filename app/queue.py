@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from threading import BoundedSemaphore, local
 from time import monotonic, time
@@ -51,12 +52,15 @@ PUBLISHED_AT: Final = "published_at"
 KEY_PREFIX: Final = "recording-archiver:"
 
 # The endpoint answers within 2 s: one attempt to connect and send, and one more after a stale connection.
-PUBLISH_LIMIT_S: Final = 1.5
+PUBLISH_LIMIT_S: Final = 1.2
 _CONNECT_TIMEOUT_S: Final = 0.4
 _ANSWER_TIMEOUT_S: Final = 0.5
 _SLOTS: Final = 4
-_FAILING_WAIT_S: Final = 0.1  # enough for a turn when Redis is back, and short enough for the threads of an outage
+_SHORT_WAIT_S: Final = 0.1  # enough for a turn and an answer of Redis; short enough for the threads of an outage
 _HINT_TIMEOUT_S: Final = 5.0
+
+# When the request that this thread answers had come, by `time.monotonic()`: it may have waited for the thread.
+arrived_at: Final[ContextVar[float]] = ContextVar("arrived_at")
 
 
 class QueueUnavailableError(Exception):
@@ -133,9 +137,9 @@ class Publisher:
         config["task_publish_retry"] = False
         self._celery.conf.update(config)
         self._slots = BoundedSemaphore(_SLOTS)
-        self._failing = False  # how the last attempt ended; a hint, so no lock
+        self._failing = False  # whether the last attempt was in vain; a hint, so no lock
         self._connected = local()  # `producer`: each thread keeps its connection
-        # Threads of its own: no socket option bounds the time of a name look-up.
+        # Threads of its own: whoever waits for one can go before it ends.
         self._threads = ThreadPoolExecutor(max_workers=_SLOTS, thread_name_prefix="publisher")
 
     def publish_callback(self, callback: Callback) -> None:
@@ -155,8 +159,8 @@ class Publisher:
     def publish(self, task: str, *, expires_s: float | None = None, **message: Any) -> None:
         """Enqueue one message for `task`; with `expires_s`, a worker drops it when it comes later than that.
 
-        Returns only after Redis has taken the message. Raises `QueueUnavailableError` within `PUBLISH_LIMIT_S`;
-        the message may then still arrive, which does no harm.
+        Returns only after Redis has taken the message. Raises `QueueUnavailableError` within `PUBLISH_LIMIT_S` of the
+        arrival of what is answered; the message may then still arrive, which does no harm.
         """
 
         def send(producer: Producer) -> None:
@@ -182,8 +186,9 @@ class Publisher:
         self._bounded(ping)
 
     def _bounded(self, act: Callable[[Producer], object]) -> None:
-        started = monotonic()
-        if not self._slots.acquire(timeout=_FAILING_WAIT_S if self._failing else PUBLISH_LIMIT_S):
+        deadline = arrived_at.get(monotonic()) + PUBLISH_LIMIT_S
+        turn_s = _SHORT_WAIT_S if self._failing else PUBLISH_LIMIT_S
+        if not self._slots.acquire(timeout=max(0.0, min(turn_s, deadline - monotonic()))):
             raise QueueUnavailableError("the queue does not answer")
         try:
             attempt = self._threads.submit(self._in_slot, act)
@@ -191,14 +196,16 @@ class Publisher:
             self._slots.release()
             raise QueueUnavailableError("the process is stopping") from None
         try:
-            attempt.result(timeout=PUBLISH_LIMIT_S - (monotonic() - started))
+            attempt.result(timeout=max(_SHORT_WAIT_S, deadline - monotonic()))
         except Exception as error:
-            # Whatever went wrong (refused, silent, full, read-only, unknown name), nothing was confirmed.
+            # Whatever went wrong (refused, silent, full, read-only, unknown name), nothing was confirmed. The attempt
+            # may still go on: no socket option bounds the time of a name look-up.
+            self._failing = True
             raise QueueUnavailableError(f"the queue did not take the message: {type(error).__name__}") from error
+        self._failing = False
 
     def _in_slot(self, act: Callable[[Producer], object]) -> None:
         """Act with this thread's connection; one from before a Redis restart or failover is replaced once."""
-        failed = True
         try:
             if hasattr(self._connected, "producer"):
                 try:
@@ -206,7 +213,6 @@ class Publisher:
                 except Exception:
                     self._disconnect()
                 else:
-                    failed = False
                     return
             connection = self._celery.connection_for_write()
             self._connected.producer = self._celery.amqp.Producer(connection, auto_declare=False)
@@ -215,9 +221,7 @@ class Publisher:
             except Exception:
                 self._disconnect()
                 raise
-            failed = False
         finally:
-            self._failing = failed
             self._slots.release()
 
     def _disconnect(self) -> None:

@@ -2,7 +2,8 @@
 
 gthread reads a request in the thread that will answer it and waits for a client to close in the thread that serves
 everybody: as many slow clients as there are threads, or one that doesn't close, hold up every callback. Here the
-event loop collects requests, and a thread gets one only when all of it has arrived: nobody's slowness takes a thread.
+event loop collects requests, and a thread gets one only when all of it has arrived and there is room for its answer:
+nobody's slowness takes a thread.
 """
 
 import re
@@ -26,6 +27,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from app.pairs import MAX_BODY_BYTES
 from app.problems import problem
+from app.queue import arrived_at
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 MAX_LINE_BYTES: Final = 8 * 1024
@@ -33,9 +35,10 @@ MAX_LINE_BYTES: Final = 8 * 1024
 ARRIVAL_LIMIT_S: Final = 10.0
 # From the last answer to the client's closing; gunicorn's own value.
 _LINGER_LIMIT_S: Final = 2.0
-# An answer fits into the kernel's buffer, of which the default may be megabytes, unless its client never reads.
-_WRITE_LIMIT_S: Final = 1.0
+# The kernel calls a socket writable when a third of its buffer is free, which holds every answer of ours; its own
+# default may grow to megabytes.
 _WRITE_BUFFER_BYTES: Final = 64 * 1024
+_WRITE_LIMIT_S: Final = 1.0
 _READ_BYTES: Final = 8 * 1024  # larger ones, allocated and cut to size again and again, fragment memory
 
 _END: Final = b"\r\n\r\n"
@@ -77,7 +80,16 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no typ
         conn.arrived = bytearray(conn.parser.unreader.take_buffered())
         conn.arrival = arrival(conn.arrived)
         self._await(conn, self._collect, ARRIVAL_LIMIT_S)
-        self._collect(conn, conn.sock)  # a request may have come together with the one before
+        if conn.arrived:  # together with the request before
+            self._look(conn)
+
+    def murder_pending(self) -> None:
+        """Close connections whose time is over; with no place left, that is the oldest of those that crowd."""
+        if self.nr_conns >= self.worker_connections:
+            if crowd := max(self.pending_conns, self.keepalived_conns, key=len):
+                crowd[0].timeout = 0.0
+            self.murder_keepalived()
+        super().murder_pending()
 
     def finish_request(self, conn: TConn, future: Future[bool]) -> None:
         """Keep the connection, or leave it to its client to close: bytes on their way would undo our answer."""
@@ -93,6 +105,9 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no typ
             self._await(conn, self._discard, _LINGER_LIMIT_S)
 
     def handle_request(self, request: Any, conn: TConn) -> bool:
+        """Answer a request that has arrived; it knows since when."""
+        arrived_at.set(conn.arrived_at)
+        request._expected_100_continue = False  # whoever waited for it has been told
         conn.sock.settimeout(_WRITE_LIMIT_S)
         try:
             return bool(super().handle_request(request, conn))
@@ -122,19 +137,27 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no typ
 
     def _collect(self, conn: TConn, client: socket.socket) -> None:
         with suppress(BlockingIOError):
-            data = _receive(client)
-            if not data:
+            if data := _receive(client):
+                conn.arrived += data
+                self._look(conn)
+            else:
                 self._drop(conn)
-                return
-            conn.arrived += data
+
+    def _look(self, conn: TConn) -> None:
         waits_for_us = next(conn.arrival, None)
         if waits_for_us is None:
-            self._release(conn)
-            conn.parser.unreader.unread(bytes(conn.arrived))
-            super().enqueue_req(conn)
+            conn.arrived_at = time.monotonic()
+            self.poller.modify(conn.sock, selectors.EVENT_WRITE, partial(self._begin, conn))
         elif waits_for_us:
             with suppress(OSError):
-                client.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+                conn.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _begin(self, conn: TConn, _client: socket.socket) -> None:
+        """Give a thread what has arrived, now that there is room for the answer."""
+        self._release(conn)
+        conn.parser.unreader.unread(bytes(conn.arrived))
+        del conn.arrived, conn.arrival
+        super().enqueue_req(conn)
 
     def _discard(self, conn: TConn, client: socket.socket) -> None:
         with suppress(BlockingIOError):

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 import secrets
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -196,7 +197,33 @@ def test_a_body_that_waits_to_be_invited_is_invited(web: Web, recording_sid: str
         assert connection.recv(1024).startswith(b"HTTP/1.1 100 Continue\r\n\r\n")
         connection.sendall(body)
         answer = b"".join(iter(lambda: connection.recv(1024), b""))
-    assert b"HTTP/1.1 204 " in answer
+    assert answer.startswith(b"HTTP/1.1 204 ")
+
+
+def test_nobody_is_invited_in_vain(web: Web) -> None:
+    """A body that has come, or that would be refused for its size, is not asked for."""
+    expecting = {"Content-Type": FORM, "Expect": "100-continue", "Connection": "close"}
+    for data, status in (
+        (request(PATH, headers=expecting, body=b"a=b"), b"403"),
+        (request(PATH, headers=expecting | {"Content-Length": "65537"}), b"413"),
+    ):
+        with web.wire() as wire:
+            wire.connect().sendall(data)
+            answer = b"".join(iter(lambda: wire.connect().recv(1024), b""))
+        assert answer.startswith(b"HTTP/1.1 %b " % status)
+
+
+def test_requests_that_come_together_are_all_answered(web: Web) -> None:
+    """A client may send its requests at once and close its side, and still gets every answer in turn."""
+    recording_sids = [f"RE{secrets.token_hex(16)}" for _ in range(20)]
+    web.queued()
+    with web.wire() as wire:
+        connection = wire.connect()
+        connection.sendall(b"".join(callback(fields_of(MAIN.sid, sid), TOKEN) for sid in recording_sids))
+        connection.shutdown(socket.SHUT_WR)
+        answers = b"".join(iter(lambda: connection.recv(1024), b""))
+    assert answers.count(b"HTTP/1.1 204 ") == len(recording_sids)
+    assert [message["recording_sid"] for message in web.queued()] == recording_sids
 
 
 def test_a_shared_key_is_accepted_for_its_account_only(web: Web, recording_sid: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,18 @@ from tests.integration.callback_tools import Answer, Web, callback, fields_of, n
 
 MAIN = Account(sid="AC" + "a1" * 16, auth_tokens=["token"])
 PER_SECOND = 50
+# Stands in for a name server that says nothing for as long as a file is there.
+NAME_SERVER = """
+import os, socket, threading
+look_up = socket.getaddrinfo
+
+def getaddrinfo(host, *rest, **more):
+    while host == "redis.example.com" and os.path.exists({silent!r}):
+        threading.Event().wait(0.05)
+    return look_up("127.0.0.1" if host == "redis.example.com" else host, *rest, **more)
+
+socket.getaddrinfo = getaddrinfo
+"""
 LIMIT_S = 2.0
 RECOVERY_S = 5.0
 
@@ -147,5 +160,19 @@ def test_a_name_that_leads_nowhere(redis_of_its_own: RedisServer, s3_server: S3S
     with web_process([MAIN], redis_of_its_own, s3_server, REDIS_URL="redis://no-such-host.invalid:6379/0") as web:
         refused = call_steadily(web, 1)
         assert web.get("/healthz").status == 200
+    assert {each.answer.status for each in refused if each.answer} == {503}
+    assert max(each.seconds for each in refused) < LIMIT_S
+
+
+def test_a_name_server_that_says_nothing(redis_of_its_own: RedisServer, s3_server: S3Server, tmp_path: Path) -> None:
+    """While the look-up of the Redis host hangs, every callback is refused within 2 s, and taken again after that."""
+    silent = tmp_path / "silent"
+    silent.touch()
+    (tmp_path / "sitecustomize.py").write_text(NAME_SERVER.format(silent=str(silent)))
+    settings = {"REDIS_URL": f"redis://redis.example.com:{redis_of_its_own.port}/0", "PYTHONPATH": str(tmp_path)}
+    with web_process([MAIN], redis_of_its_own, s3_server, **settings) as web:
+        refused = call_steadily(web, 3)
+        silent.unlink()
+        wait_until(lambda: accepted(call_once(web)), timeout_s=RECOVERY_S, what="recovery")
     assert {each.answer.status for each in refused if each.answer} == {503}
     assert max(each.seconds for each in refused) < LIMIT_S
