@@ -3,8 +3,9 @@
 import hmac
 import re
 from datetime import UTC, datetime
-from time import perf_counter
+from time import monotonic
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 import structlog
 from flask import Request, Response, request
@@ -12,7 +13,7 @@ from flask import Request, Response, request
 from app.metrics import CALLBACK_SECONDS, CALLBACKS, SIGNATURE_KEYS
 from app.pairs import MAX_BODY_BYTES, read_form, read_json
 from app.problems import problem
-from app.queue import Publisher, QueueUnavailableError
+from app.queue import Publisher, QueueUnavailableError, arrived_at
 from app.recording import Callback, MalformedError, is_sid
 from app.settings import WebSettings
 from app.signature import Pairs, SignedRequest, body_sha256, signed_urls, verify
@@ -22,6 +23,9 @@ _METHODS: Final = ("GET", "POST")
 _FORM: Final = "application/x-www-form-urlencoded"
 _JSON: Final = "application/json"
 _RETRY_AFTER_S: Final = "10"
+# As a form says it, or a query.
+_SAYS_RECORDING: Final = re.compile(rb"RecordingSid=?RE[0-9a-fA-F]{32}")
+_SAYS_STATUS: Final = re.compile(rb"RecordingStatus=?[a-z-]")
 _TOKEN: Final = re.compile(r"[0-9A-Za-z-]{1,64}")  # no signature covers it: nothing but a token gets through
 
 log = structlog.get_logger()
@@ -46,7 +50,7 @@ class CallbackEndpoint:
 
     def answer(self) -> Response:
         """Answer one request, and log one line about it: a warning when it was refused."""
-        started = perf_counter()
+        started = arrived_at.get(monotonic())
         sids: dict[str, str] = {}
         write = log.info
         try:
@@ -55,7 +59,7 @@ class CallbackEndpoint:
         except RefusedError as refusal:
             outcome, answer = refusal.outcome, refusal.answer
             write = log.info if refusal.expected else log.warning
-        seconds = perf_counter() - started
+        seconds = monotonic() - started
         CALLBACKS.labels(outcome).inc()
         CALLBACK_SECONDS.observe(seconds)
         write("callback_answered", outcome=outcome, status=answer.status_code, ms=round(seconds * 1000, 1), **sids)
@@ -115,7 +119,7 @@ class CallbackEndpoint:
         claimed = [value for name, value in pairs if name == b"AccountSid"]
         account_sid = claimed[0].decode("ascii", "replace") if claimed else ""
         account = self._settings.accounts.get(account_sid) if is_sid(account_sid, "AC") else None
-        urls = signed_urls(self._settings.PUBLIC_URL, target, PATH)
+        urls = signed_urls(self._settings.PUBLIC_URL, target)
         key = verify(signed, urls, account)
         if key is None:
             raise RefusedError(
@@ -127,7 +131,7 @@ class CallbackEndpoint:
                     field="X-Twilio-Signature",
                 ),
             )
-        if _is_ambiguous(form):
+        if _is_ambiguous(signed):
             mend = "the signed fields can be read in more than one way; send them as Twilio names them"
             raise RefusedError("signature_ambiguous", problem(403, mend, field="body"))
         place = list(self._settings.accounts).index(account_sid)
@@ -167,18 +171,21 @@ def _read_pairs(incoming: Request, body: bytes) -> Pairs:
     return read_json(body) if incoming.mimetype == _JSON else read_form(body)
 
 
-def _is_ambiguous(form: Pairs) -> bool:
-    """Tell whether a signed form could have been signed as another recording's or with another status.
+def _is_ambiguous(signed: SignedRequest) -> bool:
+    """Tell whether what was signed could have been signed as another recording's or with another status.
 
-    Names and values are signed without separators. A SID ends after 32 digits and a status before a capital letter,
-    so both are as signed where their names occur once and no name that could be a status's end follows.
+    Names and values are signed without separators, right after the URL, so that fields can be cut anew and moved
+    between form and query. A SID ends after 32 digits and a status before a capital letter: both are as signed where
+    they are said once (with JSON, not at all: its digest covers them) and no name that could be a status's end follows.
     (The account needs no such rule: it chooses the key.)
     """
-    pairs = sorted(set(form))
-    signed = b"".join(name + value for name, value in pairs)
+    pairs = sorted(set(signed.form))
+    url = unquote_to_bytes(signed.target.encode("utf-8", "surrogateescape"))
+    text = url + b"".join(name + value for name, value in pairs)
+    times = 1 if signed.body_sha256 is None else 0
     after_status = next((name for name, _ in pairs if name > b"RecordingStatus"), b"")
-    twice = signed.count(b"RecordingSid") > 1 or signed.count(b"RecordingStatus") > 1
-    return twice or re.match(rb"[a-z-]", after_status) is not None
+    too_often = any(len(says.findall(text)) > times for says in (_SAYS_RECORDING, _SAYS_STATUS))
+    return too_often or re.match(rb"[a-z-]", after_status) is not None
 
 
 def _parse(pairs: Pairs, incoming: Request) -> Callback:

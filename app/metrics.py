@@ -11,7 +11,7 @@ CALLBACKS: Final = Counter(
 )
 CALLBACK_SECONDS: Final = Histogram(
     "archiver_callback_seconds",
-    "Time from reading a callback to its answer.",
+    "Time from the arrival of a callback to its answer.",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0),
 )
 SIGNATURE_KEYS: Final = Counter(

@@ -87,6 +87,8 @@ def _public_url(value: str) -> str:
     parts = _split_url(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must be the https:// URL under which Twilio reaches this service")
+    if not value.isascii():  # Twilio signs what it sends
+        raise ValueError("must be ASCII; write another script as xn--… in the host and as %… in the path")
     if parts.query:
         raise ValueError("must not have a query")
     if parts.path.rstrip("/").endswith("/recording-status"):

@@ -35,21 +35,19 @@ class SignedRequest:
     settings: str = ""
 
 
-def signed_urls(public_url: str, target: str, path: str) -> tuple[str, ...]:
+def signed_urls(public_url: str, target: str) -> tuple[str, ...]:
     """Rebuild the URLs under which Twilio may have signed a request that arrived with `target`.
 
-    `public_url` is the configured origin and path prefix, `path` this service's own path for the endpoint. Only the
-    configuration says scheme, host, port and prefix: proxies rewrite headers. A proxy may or may not have stripped
-    the prefix from the target. Twilio's libraries differ in whether the default port is part of the URL, so it is
-    tried with and without.
+    `public_url` is the configured origin and path prefix. Only the configuration says scheme, host, port and prefix:
+    proxies rewrite headers. A proxy may or may not have stripped the prefix, and Twilio's libraries differ in whether
+    the default port is part of the URL: both are tried with and without.
     """
     parts = urlsplit(public_url)
     prefix = parts.path
-    if prefix and not target.startswith(f"{prefix}{path}"):
-        target = prefix + target
+    targets = {prefix + target, target if target.startswith(f"{prefix}/") else prefix + target}
     bare = parts.netloc if parts.port is None else parts.netloc.rpartition(":")[0]
     port = parts.port or _DEFAULT_PORT[parts.scheme]
-    return tuple(f"{parts.scheme}://{netloc}{target}" for netloc in (bare, f"{bare}:{port}"))
+    return tuple(f"{parts.scheme}://{netloc}{path}" for netloc in (bare, f"{bare}:{port}") for path in targets)
 
 
 def sign(key: str, url: str, form: Pairs = (), digest: str = "sha1") -> str:

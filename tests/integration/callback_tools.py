@@ -139,6 +139,12 @@ def json_callback(body: bytes, token: str, *, headers: Mapping[str, str | None] 
     return request(target, body=body, headers={"Content-Type": JSON, **signed, **(headers or {})})
 
 
+def query_callback(fields: Mapping[str, str], token: str) -> bytes:
+    """Build a callback by GET as Twilio signs and sends it."""
+    target = f"{PATH}?{urlencode(fields)}"
+    return request(target, method="GET", headers=Key(token).headers(PUBLIC_URL + target))
+
+
 def fields_of(account_sid: str, recording_sid: str, status: str = "completed", **more: str) -> dict[str, str]:
     """Return the fields that are always there, and `more`."""
     always = {"AccountSid": account_sid, "RecordingSid": recording_sid, "RecordingStatus": status}

@@ -8,6 +8,7 @@ import secrets
 import socket
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -16,6 +17,7 @@ from deploy.local.twilio import Account
 from deploy.local.twilio.callbacks import Key
 from tests.integration.callback_tools import (
     FORM,
+    JSON,
     PATH,
     PUBLIC_URL,
     Answer,
@@ -23,6 +25,7 @@ from tests.integration.callback_tools import (
     callback,
     fields_of,
     json_callback,
+    query_callback,
     request,
     web_process,
 )
@@ -350,6 +353,36 @@ def test_recut_fields_are_refused(web: Web, recording_sid: str) -> None:
         answer = send(web, callback(kept, TOKEN))
         assert (answer.status, answer.problem()["field"]) == (403, "body")
     assert web.queued() == []
+
+
+@pytest.mark.parametrize("method", ["GET", "JSON"])
+def test_a_form_can_not_be_sent_as_something_else(web: Web, recording_sid: str, method: str) -> None:
+    """What was signed as a form can't be moved into the query, where text of a field could pass as other fields."""
+    forged = fields_of(MAIN.sid, f"RE{'9' * 32}")
+    body = json.dumps(forged).encode()
+    text = {"GET": urlencode(forged), "JSON": f"bodySHA256={hashlib.sha256(body).hexdigest()}"}[method]
+    genuine = fields_of(MAIN.sid, recording_sid, CallerName=f"&{text}&")
+    signed = Key(TOKEN).headers(f"{PUBLIC_URL}{PATH}?tenant=1", list(genuine.items()))
+    target = f"{PATH}?tenant=1" + "".join(name + value for name, value in sorted(genuine.items()))
+    assert Key(TOKEN).headers(PUBLIC_URL + target) == signed
+    web.queued()
+    if method == "GET":
+        answer = send(web, request(target, method="GET", headers=signed))
+    else:
+        answer = send(web, request(target, body=body, headers={"Content-Type": JSON, **signed}))
+    assert (answer.status, answer.problem()["field"]) == (403, "body")
+    assert web.queued() == []
+
+
+def test_new_names_of_twilio_are_no_forgery(web: Web, recording_sid: str) -> None:
+    """A field whose name begins like a known one is an unknown field like any other."""
+    more = {"RecordingSidOfParent": "", "RecordingStatusCallbackEvent": "completed", "RecordingStatusText": "RE1"}
+    for data in (
+        callback(fields_of(MAIN.sid, recording_sid, **more), TOKEN),
+        json_callback(json.dumps(fields_of(MAIN.sid, recording_sid, **more)).encode(), TOKEN),
+        query_callback(fields_of(MAIN.sid, recording_sid, **more), TOKEN),
+    ):
+        assert send(web, data).status == 204
 
 
 @pytest.mark.parametrize(

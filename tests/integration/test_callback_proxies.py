@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
 from deploy.local.servers import RedisServer, S3Server
 from deploy.local.twilio import Account
-from tests.integration.callback_tools import Web, Wire, request, web_process
+from deploy.local.twilio.callbacks import Key
+from tests.integration.callback_tools import FORM, PUBLIC_URL, Web, Wire, fields_of, request, web_process
 from tests.integration.nginx import PROGRAM, Nginx
 
 MADE = json.loads((Path(__file__).resolve().parents[1] / "vectors" / "node_sdk_callbacks.json").read_text())
@@ -148,6 +150,24 @@ def test_headers_decide_nothing(deployment: Callable[[str], Deployment], setup: 
 def test_near_the_prefix_is_nothing(deployment: Callable[[str], Deployment], path: str) -> None:
     """What is not the endpoint below the prefix is not found, and never redirected."""
     assert deployment("prefix").web.get(path).problem()["status"] == 404
+
+
+@pytest.mark.parametrize("stripped", [False, True])
+@pytest.mark.parametrize("path", ["//recording-status", "/recording-status/"])
+def test_a_slash_too_many_is_signed_with_the_prefix(
+    deployment: Callable[[str], Deployment], path: str, stripped: bool
+) -> None:
+    """Whether the prefix was stripped or not, a slash too many in the URL that Twilio was given does no harm."""
+    (account_sid, token), web = next(iter(ACCOUNTS.items())), deployment("prefix").web
+    prefix = "/hooks/v%31"
+    fields = fields_of(account_sid, f"RE{'0' * 32}")
+    signed = Key(token).headers(PUBLIC_URL + prefix + path, list(fields.items()))
+    target = path if stripped else prefix + path
+    with web.wire() as wire:
+        answer = wire.send(request(target, body=urlencode(fields).encode(), headers={"Content-Type": FORM, **signed}))
+    assert answer is not None
+    assert answer.status == 204
+    assert len(web.queued()) == 1
 
 
 def test_the_other_resources_are_below_the_prefix_too(deployment: Callable[[str], Deployment]) -> None:

@@ -34,9 +34,8 @@ EXPECTED = {
         "PORT",
         "WEB_CONCURRENCY",
     ],
-    "worker": [
+    "worker": [  # which needs no auth token beside an API key
         "TWILIO_ACCOUNT_SID",
-        "TWILIO_AUTH_TOKEN",
         "TWILIO_API_SECRET",
         "REDIS_URL",
         "ARCHIVE_BUCKET",

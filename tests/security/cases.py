@@ -13,6 +13,7 @@ from tests.security.cases_of_http import (
     odd_header,
     other_method,
     other_target,
+    recast,
 )
 from tests.security.genuine import Case, genuine
 
@@ -34,6 +35,7 @@ WEIGHTED: Mapping[Callable[[Random], Case], int] = {
     content_type: 4,
     other_method: 3,
     other_target: 6,
+    recast: 4,
     garbage: 3,
 }
 KINDS, WEIGHTS = list(WEIGHTED), list(WEIGHTED.values())

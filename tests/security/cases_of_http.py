@@ -1,12 +1,15 @@
 """Genuine callbacks that somebody changed under way: bytes, framing, headers, methods and targets."""
 
 import base64
+import json
 import re
 from dataclasses import replace
+from hashlib import sha256
 from random import Random
+from urllib.parse import urlencode
 
 from tests.integration.callback_tools import FORM, JSON, PATH, PUBLIC_URL, request
-from tests.security.genuine import PLANTED, Case, encode, genuine, genuine_fields, key_for, triple_of
+from tests.security.genuine import PLANTED, STATUSES, Case, encode, genuine, genuine_fields, key_for, triple_of
 
 
 def flipped(random: Random) -> Case:
@@ -176,6 +179,22 @@ def other_target(random: Random) -> Case:
     signed = key_for(random, fields).headers(PUBLIC_URL + signed_target, fields)
     data = request(target, body=encode(random, fields), headers={"Content-Type": FORM, **signed})
     return Case(data, triple_of(fields), broken=True)
+
+
+def recast(random: Random) -> Case:
+    """Send a signed form as a query or as JSON, so that the text of one of its fields passes as other fields."""
+    fields = [pair for pair in genuine_fields(random) if pair[0] in ("AccountSid", "RecordingSid", "RecordingStatus")]
+    key = key_for(random, fields)
+    forged = dict(fields) | {"RecordingSid": f"RE{'9' * 32}", "RecordingStatus": random.choice(STATUSES)}
+    body = json.dumps(forged).encode()
+    method, text = random.choice((("GET", urlencode(forged)), ("POST", f"bodySHA256={sha256(body).hexdigest()}")))
+    fields.append((random.choice(("Aa", "CallerName", "Zebra")), f"&{text}&"))
+    signed = key.headers(f"{PUBLIC_URL}{PATH}?tenant=1", fields)
+    target = f"{PATH}?tenant=1" + "".join(name + value for name, value in sorted(fields))
+    sent = b"" if method == "GET" else body
+    return Case(
+        request(target, method=method, body=sent, headers={"Content-Type": JSON, **signed}), None, method=method
+    )
 
 
 def garbage(random: Random) -> Case:

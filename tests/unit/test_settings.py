@@ -138,6 +138,8 @@ REFUSED = [
     (WebSettings, "PUBLIC_URL", "https://archiver example.com"),
     (WebSettings, "PUBLIC_URL", "https://archiver.example.com/ "),
     (WebSettings, "PUBLIC_URL", " https://archiver.example.com"),
+    (WebSettings, "PUBLIC_URL", "https://aufzeichnüngen.example.com"),
+    (WebSettings, "PUBLIC_URL", "https://archiver.example.com/aufzeichnüngen"),
     (WebSettings, "PUBLIC_URL", "https://[::1"),
     (WebSettings, "PUBLIC_URL", "https://[not-an-address]/"),
     (WebSettings, "PORT", "0"),
