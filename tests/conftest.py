@@ -8,8 +8,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from deploy.local.processes import Process
 from deploy.local.servers import RedisServer, S3Server
 from deploy.local.twilio import Simulator
+from tests.output import OUTPUT
 
 SOCKETLESS = [Path(__file__).parent / name for name in ("unit", "model")]
 LOOPBACK = ["127.0.0.1", "::1"]
@@ -23,6 +25,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         socketless = any(map(item.path.is_relative_to, SOCKETLESS))
         item.add_marker(pytest.mark.disable_socket if socketless else pytest.mark.allow_hosts(LOOPBACK))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_gets_out() -> Iterator[None]:
+    """After all tests, search what the product put out in any of them for secrets and phone numbers."""
+    Process.witnesses.append(OUTPUT.keep_of)
+    yield
+    assert OUTPUT.leaks() == []
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Keep what a test captured."""
+    for kind, text in report.sections:
+        OUTPUT.keep("captured", f"{kind}\n{text}")
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from deploy.local import watchdog
 
@@ -92,11 +92,14 @@ class Process:
     goes to the group, as when a container stops. Methods may be called from any thread.
     """
 
+    # Each is shown every process that was asked to end and is gone, while its files are still there.
+    witnesses: ClassVar[list[Callable[["Process"], None]]] = []
+
     def __init__(self, name: str, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path) -> None:
         self.name = name
         self.argv = list(argv)
         self.log = log
-        self._env = dict(env)
+        self.env = dict(env)
         self._cwd = cwd
         self._popen: subprocess.Popen[bytes] | None = None
         self._group: int | None = None  # None once nothing is left of it: its number may then be anybody's
@@ -130,7 +133,7 @@ class Process:
                     stdin=watchdog.pipe(),
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env=self._env,
+                    env=self.env,
                     cwd=self._cwd,
                     start_new_session=True,
                 )
@@ -169,6 +172,8 @@ class Process:
             self.resume()
             self._wait_for_group(timeout_s)
             self.kill()
+            for witness in self.witnesses:
+                witness(self)
             return self.returncode
 
     def restart(self) -> None:

@@ -21,6 +21,7 @@ from deploy.local.servers import RedisServer, S3Server
 from deploy.local.stack import Stack
 from deploy.local.twilio import Account, Simulator
 from deploy.local.twilio.callbacks import Key
+from tests.output import OUTPUT
 
 FORM, JSON = "application/x-www-form-urlencoded", "application/json"
 PATH = "/recording-status"
@@ -79,6 +80,7 @@ class Wire:
             answer = _read_answer(connection, method)
         except ConnectionError:
             answer = None
+        OUTPUT.keep("answer", str(answer))
         if answer is None or half_close or answer.headers.get("connection") == "close":
             self.close()
         if answer is None and not fresh:  # it was kept alive for too long
@@ -211,7 +213,10 @@ def web_process(
             simulator=simulator,
         ) as stack,
     ):
-        yield Web(stack, database)
+        web = Web(stack, database)
+        yield web
+        if stack.web.alive:
+            web.get("/metrics")
 
 
 def take_messages(client: redis.Redis) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ import pytest
 import structlog
 
 from tests.integration.workbench import Workbench
+from tests.output import OUTPUT
 from workers.cli import main
 
 ENTRY = str(Path(sys.executable).with_name("archiver"))
@@ -74,7 +75,10 @@ class CommandLine:
         out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
         with redirect_stdout(out), redirect_stderr(err), _own_logs(), pytest.raises(SystemExit) as ended:
             main(list(arguments))
-        return Ran(int(ended.value.code or 0), _bytes(out), _bytes(err).decode())
+        ran = Ran(int(ended.value.code or 0), _bytes(out), _bytes(err).decode())
+        OUTPUT.learn(os.environ)
+        OUTPUT.keep("command", ran.data + ran.err.encode())
+        return ran
 
 
 def _bytes(stream: io.TextIOWrapper) -> bytes:
@@ -126,4 +130,5 @@ def on_terminal(*arguments: str, typed: str = "", awaiting: str = "", columns: i
         finally:
             process.kill()
             os.close(ours)
+    OUTPUT.keep("terminal", shown)
     return process.returncode, shown.decode().replace("\r\n", "\n")

@@ -16,7 +16,7 @@ from deploy.local.servers import RedisServer, S3Server
 from deploy.local.twilio import Account
 from tests.integration.callback_tools import Answer, Web, callback, fields_of, needs_proc, web_process
 
-MAIN = Account(sid="AC" + "a1" * 16, auth_tokens=["token"])
+MAIN = Account(sid="AC" + "a1" * 16, auth_tokens=["main-token"])
 PER_SECOND = 50
 # Stands in for a name server that says nothing for as long as a file is there.
 NAME_SERVER = """
@@ -99,7 +99,7 @@ class Timed:
 def call_once(web: Web) -> Timed:
     started = time.monotonic()
     with web.wire() as wire:
-        answer = wire.send(callback(fields_of(MAIN.sid, f"RE{secrets.token_hex(16)}"), "token"))
+        answer = wire.send(callback(fields_of(MAIN.sid, f"RE{secrets.token_hex(16)}"), "main-token"))
     return Timed(answer, time.monotonic() - started)
 
 

@@ -18,7 +18,7 @@ from deploy.local.servers import RedisServer, S3Server
 from deploy.local.twilio import Account
 from tests.integration.callback_tools import FORM, PATH, Web, callback, fields_of, needs_proc, request, web_process
 
-MAIN = Account(sid="AC" + "a1" * 16, auth_tokens=["token"])
+MAIN = Account(sid="AC" + "a1" * 16, auth_tokens=["main-token"])
 BODY = {"Content-Type": FORM, "Content-Length": "1000"}
 CHUNKS = {"Content-Type": FORM, "Transfer-Encoding": "chunked"}
 HEAD = request(PATH, headers=BODY)
@@ -119,7 +119,7 @@ def _is_gone(client: socket.socket) -> bool:
 def seconds_of_a_callback(web: Web) -> float:
     started = time.monotonic()
     with web.wire() as wire:
-        answer = wire.send(callback(fields_of(MAIN.sid, f"RE{secrets.token_hex(16)}"), "token"))
+        answer = wire.send(callback(fields_of(MAIN.sid, f"RE{secrets.token_hex(16)}"), "main-token"))
     assert answer is not None
     assert answer.status == 204
     return time.monotonic() - started
@@ -189,7 +189,7 @@ def test_who_never_reads_is_sent_away(web: Web, twin: Web) -> None:
 def test_what_has_begun_is_answered_before_the_end(redis_server: RedisServer, s3_server: S3Server) -> None:
     """When the process is told to stop, a request that is on its way is still taken, and the connection closed."""
     fields = fields_of(MAIN.sid, f"RE{secrets.token_hex(16)}")
-    data = callback(fields, "token")
+    data = callback(fields, "main-token")
     process = web_process([MAIN], redis_server, s3_server, WEB_CONCURRENCY="1")  # so that what answers gets the signal
     with process as web, web.wire() as wire:
         connection = wire.connect()

@@ -207,10 +207,10 @@ def test_a_document_that_cannot_be_read(bench: Workbench, archiver: CommandLine,
 def test_nothing_in_the_bucket_reaches_the_terminal_raw(bench: Workbench, archiver: CommandLine) -> None:
     """Control characters and markup in a document are shown as what they are."""
     recording = bench.record()
-    planted = {"attempts": 1, "failures": [{"reason": "\x1b]0;planted\x07[bold]", "detail": "\x9b31m"}]}
-    bench.overwrite(bench.filing(recording).quarantine, json.dumps(planted).encode())
+    written = {"attempts": 1, "failures": [{"reason": "\x1b]0;title\x07[bold]", "detail": "\x9b31m"}]}
+    bench.overwrite(bench.filing(recording).quarantine, json.dumps(written).encode())
     out = archiver("show", recording.sid).out
-    assert "\ufffd]0;planted\ufffd[bold]" in out
+    assert "\ufffd]0;title\ufffd[bold]" in out
     assert all(character.isprintable() or character == "\n" for character in out)
 
 

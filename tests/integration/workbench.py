@@ -17,6 +17,7 @@ from app.settings import WorkerSettings, load
 from deploy.local.s3_proxy import Event, Hook, S3Proxy, S3Request, S3Response
 from deploy.local.twilio import Account, SimRecording, Simulator
 from tests.integration.bucket import Bucket
+from tests.output import OUTPUT
 from tests.unit.audio_bytes import wav
 from workers.archive import PART_BYTES, Archive, StoredObject
 from workers.deletion import Deletion
@@ -43,7 +44,9 @@ def settings_for(simulator: Simulator, bucket: str, **changes: str | None) -> Wo
         "ARCHIVE_BUCKET": bucket,
         **changes,
     }
-    return load(WorkerSettings, {name: value for name, value in environ.items() if value is not None})
+    given = {name: value for name, value in environ.items() if value is not None}
+    OUTPUT.learn(given)
+    return load(WorkerSettings, given)
 
 
 @dataclass
