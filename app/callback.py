@@ -143,19 +143,22 @@ def _read_body(incoming: Request) -> bytes:
     if incoming.method not in _METHODS:
         allow = {"Allow": ", ".join(_METHODS)}
         raise RefusedError("method_refused", problem(405, "use POST or GET", headers=allow))
-    too_large = RefusedError("body_too_large", problem(413, f"a callback has at most {MAX_BODY_BYTES} bytes"))
     if (incoming.content_length or 0) > MAX_BODY_BYTES:
-        raise too_large
+        raise _too_large()
     try:
         body = incoming.stream.read(MAX_BODY_BYTES + 1)
     except Exception:  # each server has its own for a body that ends early or whose chunks are broken
         mend = "the body ends early or its chunks are broken"
         raise RefusedError("body_broken", problem(400, mend, field="body")) from None
     if len(body) > MAX_BODY_BYTES:
-        raise too_large
+        raise _too_large()
     if incoming.method == "POST" and incoming.mimetype not in (_FORM, _JSON):
         raise RefusedError("content_type_refused", problem(415, f"use {_FORM} or {_JSON}", field="Content-Type"))
     return body
+
+
+def _too_large() -> RefusedError:
+    return RefusedError("body_too_large", problem(413, f"a callback has at most {MAX_BODY_BYTES} bytes"))
 
 
 def _raw_target(incoming: Request) -> str:
