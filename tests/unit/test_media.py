@@ -275,20 +275,22 @@ def test_the_limit_is_what_is_allowed(beyond_s: float, accepted: bool) -> None:
     times = iter([0.0])
     stream = MediaStream(respond(wav(200)), expect(), lambda: next(times, TOTAL_LIMIT_S + beyond_s))
     if accepted:
-        assert stream.read(PART) == wav(200)
+        assert stream.readinto(bytearray(PART)) == len(wav(200))
     else:
         with pytest.raises(TemporaryError, match="media_too_slow"):
-            stream.read(PART)
+            stream.readinto(bytearray(PART))
 
 
-def test_what_is_there_is_told_before_it_is_read() -> None:
-    """`fill` says how much there is for the next part: all that was asked for, or what is left at the end."""
+def test_a_buffer_is_filled_whatever_the_pieces_are() -> None:
+    """A buffer is filled before it is returned, however little comes at once; only the last one holds less."""
     body = wav(200)
-    stream = MediaStream(respond(body), expect())
-    assert stream.fill(100) == 100
-    assert stream.fill(10 * len(body)) == len(body)
-    assert stream.read(len(body)) == body
-    assert stream.fill(100) == 0
+    stream, buffer = MediaStream(respond(Wire(body, [7] * len(body))), expect()), bytearray(100)
+    assert stream.readinto(buffer) == 100
+    assert buffer == body[:100]
+    rest = bytearray(10 * len(body))
+    count = stream.readinto(rest)
+    assert rest[:count] == body[100:]
+    assert stream.readinto(buffer) == 0
 
 
 # What is not audio
