@@ -5,11 +5,13 @@ Layout and fields are the contract of the archive: fields are only ever added, k
 
 import json
 import re
+import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, Final, Self
 
 from pydantic import TypeAdapter
@@ -50,11 +52,15 @@ ERROR_EXPLANATIONS: Final[Mapping[int, str]] = {
 
 @cache
 def archiver_version() -> str:
-    """Return the version of this software, as receipts state it."""
+    """Return the version of this software, as receipts state it.
+
+    Heroku and the image run the source tree, which is not installed: there it is read from the project's own file.
+    """
     try:
         return version("recording-archiver")
     except PackageNotFoundError:
-        return "unpackaged"
+        project = Path(__file__).resolve().parents[1] / "pyproject.toml"
+        return str(tomllib.loads(project.read_text("utf-8"))["project"]["version"])
 
 
 def iso(moment: datetime) -> str:

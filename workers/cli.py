@@ -58,9 +58,19 @@ class Commands(click.Group):
         return command
 
 
+def _show_version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        from app.receipt import archiver_version
+
+        click.echo(f"archiver, version {archiver_version()}")
+        context.exit()
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-@click.version_option(package_name="recording-archiver", prog_name="archiver")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version."
+)
 def archiver(debug: bool) -> None:
     """Archive Twilio call recordings in S3, prove it, and only then delete the Twilio copy."""
 

@@ -1,8 +1,9 @@
 """Make the environments that the demo and the tests run in, with nothing but a Python and its standard library.
 
 `.venv` holds the pinned dependencies and the checkout itself (editable), `.venv-s3` the S3 server, which pins
-another botocore. A stamp in each says what it was made from, so a second run takes milliseconds: changed pins
-are installed over what is there; another Python, a moved checkout or an interrupted run start from nothing.
+another botocore, and `.venv-deploy` what judges the files of deploy/: it is large, and only for tests. A stamp in each
+says what it was made from, so a second run takes milliseconds: changed pins are installed over what is there; another
+Python, a moved checkout or an interrupted run start from nothing.
 
 The syntax stays that of Python 3.6, for an old `python3` must get as far as looking for a newer one.
 """
@@ -60,17 +61,18 @@ class Environment(NamedTuple):
 
 PRODUCT = Environment(".venv", "tests/requirements.txt", ("tests/requirements.txt", "pyproject.toml"), True)
 S3 = Environment(".venv-s3", "deploy/local/s3-requirements.txt", ("deploy/local/s3-requirements.txt",), False)
+DEPLOY = Environment(".venv-deploy", "tests/deploy/requirements.txt", ("tests/deploy/requirements.txt",), False)
 
 
-def enter(argv: "list[str]") -> None:
-    """Continue as `argv` in `.venv`, with both environments as the checkout says.
+def enter(argv: "list[str]", *more: Environment) -> None:
+    """Continue as `argv` in `.venv`, with both environments (and `more`) as the checkout says.
 
     Returns only when this process runs there already; leaves with one line and exit code 1 when an
     environment can't be made, 130 when interrupted.
     """
     try:
         use_supported_python(argv)
-        made = make_environments()
+        made = make_environments(PRODUCT, S3, *more)
     except BootstrapError as error:
         sys.exit(f"bootstrap: {error}")
     except OSError as error:  # a read-only checkout, a full disk
@@ -98,12 +100,12 @@ def use_supported_python(argv: "list[str]") -> None:
     raise BootstrapError(f"Python {wanted} or newer is needed, and this is {sys.version.split()[0]}: install one")
 
 
-def make_environments() -> bool:
-    """Bring both environments up to date, side by side; True when there was anything to do.
+def make_environments(*wanted: Environment) -> bool:
+    """Bring environments up to date, side by side; True when there was anything to do.
 
     One run at a time: a second one waits for the first. Raises `BootstrapError`.
     """
-    if all(map(is_current, (PRODUCT, S3))):
+    if all(map(is_current, wanted)):
         return False
     for module in ("venv", "ensurepip"):
         try:
@@ -119,7 +121,7 @@ def make_environments() -> bool:
         except BlockingIOError:
             say("waiting for another run that makes the environments")
             fcntl.flock(lock, fcntl.LOCK_EX)
-        outdated = [environment for environment in (PRODUCT, S3) if not is_current(environment)]
+        outdated = [environment for environment in wanted if not is_current(environment)]
         with concurrent.futures.ThreadPoolExecutor() as pool, Steps() as steps:
             for made in [pool.submit(make, environment, steps, lock.fileno()) for environment in outdated]:
                 made.result()
