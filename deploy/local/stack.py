@@ -139,7 +139,7 @@ class Stack:
         for name in self._names:
             self.processes[name] = Process(
                 name,
-                [shell, "-c", procfile[_kind(name)]],
+                [shell, "-c", procfile.get(name) or procfile[_kind(name)]],
                 env=self.environment,
                 cwd=ROOT,
                 log=self.directory / f"{name}.log",
