@@ -13,6 +13,7 @@ from app.settings import BeatSettings, CommonSettings, WorkerSettings
 from workers.drain import Drain
 from workers.media import TOTAL_LIMIT_S
 from workers.pulse import BeatPulse, WorkerPulse
+from workers.queue_log import QueueLog
 from workers.tasks import Work, register
 from workers.watchdog import Limits, Watchdog
 
@@ -86,12 +87,14 @@ def create_beat(settings: BeatSettings, limits: Limits | None = None) -> Celery:
         "audit": {"task": AUDIT_TASK, "schedule": crontab(minute="17"), "options": {"expires": _HOUR_S}},
     }
     limits = limits or Limits()
-    pulse = BeatPulse(partial(redis_client, settings, once=True), settings.SWEEP_INTERVAL)
+    connect = partial(redis_client, settings, once=True)
+    pulse = BeatPulse(connect, settings.SWEEP_INTERVAL)
     # The schedule is short and safe to repeat: no file, so that the file system may be read-only.
     celery.conf.beat_scheduler = pulse.scheduler()
     celery.conf.beat_max_loop_interval = limits.every_s  # it shows its pulse as often as it is looked for
-    watchdog = Watchdog("beat", pulse.complaint, limits=limits)
+    watchdog, queue_log = Watchdog("beat", pulse.complaint, limits=limits), QueueLog(connect)
     signals.beat_init.connect(lambda **_: watchdog.start(), weak=False)
+    signals.beat_init.connect(lambda **_: queue_log.start(), weak=False)
     return celery
 
 
