@@ -17,13 +17,15 @@ def new_sid(prefix: str) -> str:
 class Account:
     """An account, or a subaccount if `parent` is set; the first of its tokens is the primary one.
 
-    `api_keys` are secrets by key SID (SK…), `shared_keys` customer-managed webhook secrets by key id (2026);
-    `key_pair` is for voice recording encryption. Tokens and keys may be changed while the simulator runs.
+    `api_keys` are secrets by key SID (SK…), of which the `restricted_keys` may not delete; `shared_keys` are
+    customer-managed webhook secrets by key id (2026); `key_pair` is for voice recording encryption. Tokens and keys may
+    be changed while the simulator runs.
     """
 
     sid: str = field(default_factory=lambda: new_sid("AC"))
     auth_tokens: list[str] = field(default_factory=lambda: [secrets.token_hex(16)], repr=False)
     api_keys: dict[str, str] = field(default_factory=dict, repr=False)
+    restricted_keys: frozenset[str] = frozenset()
     parent: str | None = None
     friendly_name: str = ""
     status: str = "active"

@@ -41,6 +41,8 @@ def _authenticate(request: Request) -> Account:
         if scheme.lower() == "basic" and account.accepts(username, password):
             if account.status != "active":
                 raise ApiError(401, 20005)
+            if request.method == "DELETE" and username in account.restricted_keys:
+                raise ApiError(401, 20003)
             return account
     raise ApiError(401, 20003)
 
