@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 
-from app.queue import ARCHIVE_TASK, DELETE_TASK
+from app.queue import ARCHIVE_TASK, AUDIT_TASK, DELETE_TASK
 from tests.model.judge import HOSTILE
 from tests.model.layout import Keys
 from tests.model.recordings import Recording
@@ -81,6 +82,11 @@ def clock_set(world: World) -> None:
         world.judge.ahead_s = max(world.judge.ahead_s, 15 * 60.0)
 
 
+def audited(world: World) -> None:
+    """Beat asks for the audit."""
+    world.queue.put(AUDIT_TASK, "{}", expires=world.clock.now + 3600)
+
+
 def paused(world: World) -> None:
     """An operator stops all deletions."""
     world.s3.put_object(Bucket="archive", Key=world.variant.prefix + PAUSED, Body=b"{}")
@@ -138,6 +144,18 @@ def forged(world: World) -> None:
             world.s3.put_object(Bucket="archive", Key=key, Body=json.dumps(document).encode())
 
 
+def shortened(world: World) -> None:
+    """Somebody who may shortens the retention of what is archived."""
+    for recording in _some(world):
+        version = world.s3.latest(_media_key(world, recording))
+        if version is not None and version.lock_mode == "GOVERNANCE":
+            recording.tampered = True
+            soon = {"Mode": "GOVERNANCE", "RetainUntilDate": world.clock.moment() + timedelta(hours=1)}
+            world.s3.put_object_retention(
+                Bucket="archive", Key=version.key, Retention=soon, BypassGovernanceRetention=True
+            )
+
+
 def hostile_message(world: World) -> None:
     """Somebody who can write to Redis does: invariant 7."""
     known = list(world.twilio.recordings.values())
@@ -162,6 +180,8 @@ def hostile_message(world: World) -> None:
         {"account_sid": account, "recording_sid": sid + "/../x", "day": "2026-11-22"},
         {},
     )
+    for recording in known:
+        recording.rumoured |= recording.sid == sid
     task = world.random.choice((ARCHIVE_TASK, DELETE_TASK, DELETE_TASK))
     world.queue.put(task, json.dumps(world.random.choice(bodies)), hostile=True)
 

@@ -38,6 +38,8 @@ _HAPPENINGS: tuple[tuple[Event, float], ...] = (
     (events.overwritten, 0.03),
     (events.removed, 0.02),
     (events.forged, 0.03),
+    (events.shortened, 0.05),
+    (events.audited, 0.04),
     (events.hostile_message, 0.4),
     (events.forged_callback, 0.1),
 )
@@ -62,7 +64,7 @@ def run(shown: time_machine.Traveller, seed: int) -> Outcome:
     """Let a history happen, come to rest, and be judged."""
     random = Random(f"history {seed}")
     variant = random.choices(VARIANTS, [6] + [1] * (len(VARIANTS) - 1))[0]
-    world = World(shown, seed, variant, slots=random.choice((1, 2, 3)))
+    world = World(shown, seed, variant, slots=random.choice((1, 2, 3)), page_size=random.choice((1, 2, 1000)))
     history = _History(world, random)
     with judged_logs(world.judge):
         history.happen()
@@ -161,7 +163,7 @@ class _History:
     def _plan_recording(self, number: int) -> None:
         random, world = self._random, self._world
         kind = random.choice(list(KINDS)) if random.random() < 0.7 else "two channels"
-        before_s = random.choice((0, 0, 0, 3600, 26 * 3600))  # one may be much older than the history
+        before_s = random.choice((0, 0, 0, 0, 1, 26, 40)) * 3600  # one may be much older than the history
         ended_s = random.uniform(0, self._lasts_s / 2)
         ended = world.clock.moment() + timedelta(seconds=ended_s - before_s)
         account_sid = random.choice((MAIN, MAIN, SUB))
@@ -185,6 +187,7 @@ class _History:
     @staticmethod
     def _calling_back(recording: Recording, status: str) -> Event:
         def call_back(world: World) -> None:
+            recording.rumoured |= status in ("absent", "failed")
             accepted = world.twilio.accounts[recording.account_sid].accepts.get(recording.account_sid, set())
             primary = next((token for token in TOKENS[recording.account_sid] if token in accepted), None)
             world.call_back(recording.callback(status), primary or TOKENS[recording.account_sid][0])

@@ -23,6 +23,7 @@ from tests.model.twilio import Twilio
 from tests.model.variants import SECRETS, Variant
 
 LOOK_CALLS = 8  # how many calls ago a look may be that allows a DELETE
+PATIENCE = timedelta(hours=24)  # with transcriptions that do not come to their end
 HOSTILE = "hostile-marker"
 _SECRET = re.compile("|".join(map(re.escape, (*SECRETS, *PHONE_NUMBERS, MARK.decode(), HOSTILE))))
 _METADATA = {
@@ -96,6 +97,9 @@ class Judge:
             return
         if place.kind == "quarantine":
             self._judge_metadata(version, set())
+            # Of a body that only the end of its connection ends, nobody can tell a cut from a corruption.
+            if recording is not None and not (recording.wronged or recording.tampered or recording.framing == "close"):
+                self.blame(f"2: in quarantine though nothing is wrong with it: {version.key}")
             return
         if recording is None or place.account != recording.account_sid:
             if place.kind != "absences" or place.day != "day=undated":
@@ -120,7 +124,7 @@ class Judge:
                 self.blame(f"a receipt before its index: {version.key}")
             self._judge_retention(recording, version)
         elif place.kind == "absences":
-            if recording.has_media and place.day != "day=undated":
+            if recording.has_media and (place.day != "day=undated" or not recording.rumoured):
                 self.blame(f"2: an absence of a recording that has audio: {version.key}")
         elif place.kind == "deletions" and recording.deleted is None:
             self.blame(f"1: a proof of a deletion that has not happened: {version.key}")
@@ -199,6 +203,18 @@ class Judge:
         for what, keys in self._objections(recording).items():
             if not any(self._has_changed_since(strand, key) for key in keys):
                 self.blame(f"1: a DELETE of {sid} although {what} {keys}")
+        if recording.deleted is None and recording.transcriptions:
+            self._judge_texts(recording, strand)
+
+    def _judge_texts(self, recording: Recording, strand: Strand) -> None:
+        """Blame a DELETE by which texts vanish that are not kept, or that could still have come to their end."""
+        kept = self.s3.latest(Keys(self.variant.prefix, recording).of("transcriptions"))
+        texts = json.loads(kept.body or b"")["transcriptions"] if kept else []
+        if not strand.texts <= {text["sid"] for text in texts if text["transcription_text"]}:
+            self.blame(f"a DELETE of {recording.sid} whose transcriptions are not kept")
+        waited = self._moment() - recording.created > PATIENCE - timedelta(seconds=2 * self.ahead_s)
+        if len(strand.texts) < len(recording.transcriptions) and not waited:
+            self.blame(f"a DELETE of {recording.sid} that breaks a transcription")
 
     def _has_changed_since(self, strand: Strand, key: str) -> bool:
         """Tell whether something has changed since a strand has looked at it, a few calls ago."""

@@ -71,6 +71,7 @@ def live(shown: time_machine.Traveller, cell: Cell, *, swept: bool) -> tuple[Out
         world.add(recording)
         world.start("worker")
         said = "absent" if recording.absent else "completed"
+        recording.rumoured = bool(recording.absent)
         world.call_back(recording.callback(said), TOKENS[recording.account_sid][0])
         drain(world)
         calls = [entry.what for entry in world.trace if isinstance(entry.what, Call)]

@@ -52,6 +52,8 @@ class Recording:
     deleted: datetime | None = None
     deleted_by_us: bool = False
     downloads: int = 0
+    rumoured: bool = False  # somebody has said that it is absent
+    wronged: bool = False  # wrong content was served for it
     spoilt: bool = False  # its content is wrong for good
     tampered: bool = False  # somebody has changed what is archived of it
     held: bool = False

@@ -55,6 +55,8 @@ class Strand(greenlet):
         self.pending: Call | None = None
         self.calls: list[Call] = []
         self.reads: dict[str, int] = {}
+        self.uploads: set[str] = set()  # that it has begun, and knows of
+        self.texts: set[str] = set()  # finished ones that it was shown
         self.wakes_at = 0.0
         self._act = act
         process.strands.append(self)

@@ -48,6 +48,7 @@ class Variant:
     kms_key_id: str | None = None
     storage_class: str = "STANDARD"
     quarantine_after: int = 5
+    lookback: timedelta = timedelta(days=2)
     readback: bool = False
 
     @cached_property
@@ -110,6 +111,6 @@ VARIANTS = (
         kms_key_id=_KMS_ARN,
     ),
     Variant("unversioned", traits=_traits(versioning=False)),
-    Variant("short lookback", {"SWEEP_LOOKBACK": "1h", "SWEEP_GRACE": "30s"}),
+    Variant("short lookback", {"SWEEP_LOOKBACK": "1h", "SWEEP_GRACE": "30s"}, lookback=timedelta(hours=1)),
     Variant("api key", {"TWILIO_API_KEY": API_KEY, "TWILIO_API_SECRET": API_SECRET}),
 )

@@ -10,7 +10,7 @@ import os
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, cast
 from unittest.mock import patch
@@ -43,6 +43,7 @@ from workers.twilio_api import TwilioApi
 
 SKEW_LIMIT_S = 15 * 60  # S3 refuses what is signed with a clock that is further off
 SWEEP_EVERY_S = 5 * 60.0
+LONGEST_COUNTDOWN_S = 60.0
 
 Plan = Callable[[Call, Strand], Fault | None]
 
@@ -88,6 +89,8 @@ class _Task:
     def retry(self, *, countdown: float, exc: Exception) -> Exception:
         """Put the message back for later, and return what the task is to raise."""
         self._world.judge.read("an error", f"{exc!s} {exc!r}")
+        if not 0 < countdown <= LONGEST_COUNTDOWN_S:
+            self._world.judge.blame(f"a countdown of {countdown} s, in one worker's memory")
         try:
             self._world.gate(Call("queue", f"retry {self._message.task}"), lambda: self._put(countdown))
         except Exception as error:
@@ -129,7 +132,13 @@ class World:
     """All parts of one history. `random` decides whatever is not decided otherwise; the same seed is the same world."""
 
     def __init__(
-        self, shown: time_machine.Traveller, seed: int | str, variant: Variant = PLAIN, *, slots: int = 2
+        self,
+        shown: time_machine.Traveller,
+        seed: int | str,
+        variant: Variant = PLAIN,
+        *,
+        slots: int = 2,
+        page_size: int = 1000,
     ) -> None:
         self.random = random.Random(seed)
         random.seed(str(seed))  # the jitter of the product's retries
@@ -137,8 +146,8 @@ class World:
         self.slots = slots
         self.clock = Clock(shown)
         self.judge = Judge(variant, self.clock.moment)
-        self.s3 = S3(self.clock.moment, variant.traits, self.judge.changed)
-        self.twilio = Twilio(self.clock.moment, [Account(MAIN), Account(SUB)])
+        self.s3 = S3(self.clock.moment, replace(variant.traits, page_size=page_size), self.judge.changed)
+        self.twilio = Twilio(self.clock.moment, [Account(MAIN), Account(SUB)], page_size)
         conf = _worker_configuration()
         self._late = bool(conf.task_acks_late)
         self.visibility_s = float(conf.broker_transport_options["visibility_timeout"])
@@ -216,8 +225,12 @@ class World:
             raise
         except Exception as error:
             entry.outcome = _described(error)
+            if call.operation == "abort_multipart_upload":
+                strand.uploads.clear()  # it has tried
             raise
         entry.outcome = str(getattr(answer, "status", ""))
+        if call.operation == "create_multipart_upload":
+            strand.uploads.add(answer["UploadId"])
         return answer
 
     def _carry_out(self, call: Call, strand: Strand, act: Callable[[], Any]) -> Any:
@@ -230,9 +243,12 @@ class World:
             answer = act()
         except ClientError as error:
             return error
+        if call.operation == "GET transcriptions" and answer.status == 200:
+            strand.texts = {text["sid"] for text in json.loads(answer.body)["transcriptions"] if _is_finished(text)}
         if call.operation == "GET media" and answer.status == 200:
             recording = self.twilio.recordings[call.target.rpartition("/")[2].partition(".")[0]]
             if recording.damage:
+                recording.wronged = True
                 return DAMAGE[recording.damage.pop(0)](answer)
         return answer
 
@@ -278,6 +294,9 @@ class World:
             self.queue.acknowledge(message)
         with suppress(_RetryError, _RejectedError):
             process.parts[message.task](_Task(self, process, message), **json.loads(message.body))
+        strand = this_strand()
+        if strand is not None and strand.uploads & self.s3.uploads.keys():
+            self.judge.blame(f"{strand.name} has left an upload behind")
         self.queue.acknowledge(message)
 
     def call_back(self, fields: Mapping[str, str], token: str) -> Strand:
@@ -322,6 +341,10 @@ class World:
     def beat(self) -> None:
         """Let beat ask for a sweep."""
         self.queue.put(SWEEP_TASK, "{}", expires=self.clock.now + SWEEP_EVERY_S)
+
+
+def _is_finished(text: Mapping[str, Any]) -> bool:
+    return text["status"] in ("completed", "failed")
 
 
 def _described(error: Exception) -> str:
