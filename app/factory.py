@@ -34,7 +34,7 @@ def create_app(settings: WebSettings) -> Flask:
     app.url_map.add(Rule(PATH, endpoint="callback", strict_slashes=False))
     app.view_functions["callback"] = CallbackEndpoint(settings, publisher).answer
     app.register_blueprint(health_blueprint(publisher))
-    app.register_blueprint(metrics_blueprint())
+    app.register_blueprint(metrics_blueprint(settings))
     app.register_error_handler(HTTPException, _as_problem)
     app.log_exception = _log_fault  # type: ignore[method-assign]
     if prefix := urlsplit(settings.PUBLIC_URL).path:  # which a proxy may have stripped or not

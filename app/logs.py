@@ -6,13 +6,19 @@ Everything goes to standard error: standard output belongs to the data of the co
 import logging
 import sys
 import traceback
+from collections.abc import Sequence
 from typing import Literal
 
 import structlog
 
 
-def configure_logs(log_format: Literal["json", "console"], level: str) -> None:
-    """Send structlog's events and the standard library's records (Celery, gunicorn) through one format."""
+def configure_logs(
+    log_format: Literal["json", "console"], level: str, watchers: Sequence[structlog.types.Processor] = ()
+) -> None:
+    """Send structlog's events and the standard library's records (Celery, gunicorn) through one format.
+
+    `watchers` see each of our own events before it is written.
+    """
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -26,7 +32,7 @@ def configure_logs(log_format: Literal["json", "console"], level: str) -> None:
             colors=sys.stderr.isatty(), sort_keys=False, exception_formatter=structlog.dev.plain_traceback
         )
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*shared, *watchers, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,

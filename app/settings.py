@@ -202,6 +202,7 @@ class WorkerSettings(TwilioSettings, CommonSettings):
     SWEEP_GRACE: Duration = timedelta(minutes=2)
     QUARANTINE_AFTER: Annotated[int, Field(ge=1, le=100)] = 5
     CELERY_CONCURRENCY: Annotated[int, Field(ge=1, le=256)] = 8
+    METRICS_PORT: Annotated[int, Field(ge=1, le=65535)] | None = None
     # Set by Heroku's add-on of that name, whose bucket is used where ARCHIVE_BUCKET names no other.
     BUCKETEER_BUCKET_NAME: BucketName | None = None
     BUCKETEER_AWS_REGION: str | None = None

@@ -2,6 +2,7 @@
 
 from flask import Flask
 
+from app.alarms import Alarms
 from app.factory import create_app
 from app.logs import configure_logs
 from app.settings import WebSettings, load_or_exit
@@ -10,5 +11,5 @@ from app.settings import WebSettings, load_or_exit
 def main() -> Flask:
     """Build the application from the environment, or end with exit code 5 and every mistake listed."""
     settings = load_or_exit(WebSettings)
-    configure_logs(settings.LOG_FORMAT, settings.LOG_LEVEL)
+    configure_logs(settings.LOG_FORMAT, settings.LOG_LEVEL, [Alarms.of(settings)])
     return create_app(settings)

@@ -1,9 +1,10 @@
 """What `celery --app workers.beat beat` runs."""
 
+from app.alarms import Alarms
 from app.logs import configure_logs
 from app.settings import BeatSettings, load_or_exit
 from workers.celery_app import create_beat
 
 _settings = load_or_exit(BeatSettings)
-configure_logs(_settings.LOG_FORMAT, _settings.LOG_LEVEL)
+configure_logs(_settings.LOG_FORMAT, _settings.LOG_LEVEL, [Alarms.of(_settings)])
 celery = create_beat(_settings)

@@ -11,6 +11,7 @@ from celery.schedules import crontab
 from app.queue import AUDIT_TASK, PUBLISHED_AT, SWEEP_TASK, broker_config, redis_client
 from app.settings import BeatSettings, CommonSettings, WorkerSettings
 from workers.drain import Drain
+from workers.exporter import serve
 from workers.media import TOTAL_LIMIT_S
 from workers.pulse import BeatPulse, WorkerPulse
 from workers.queue_log import QueueLog
@@ -70,6 +71,7 @@ def create_worker(settings: WorkerSettings, limits: Limits | None = None) -> Cel
     celery.steps["consumer"].add(pulse.step(limits.every_s / 2))
     watchdog = Watchdog("worker", pulse.complaint, is_busy=pulse.is_busy, limits=limits)
     signals.worker_init.connect(lambda **_: watchdog.start(), weak=False)
+    signals.worker_init.connect(lambda **_: serve(settings), weak=False)
     return celery
 
 

@@ -10,6 +10,7 @@ import structlog
 from redis.exceptions import LockError, RedisError
 from redis.lock import Lock
 
+from app.board import Board
 from app.queue import KEY_PREFIX, redis_client
 from app.receipt import iso, parse_iso
 from app.settings import CommonSettings
@@ -23,11 +24,12 @@ log = structlog.get_logger()
 
 
 class Hints:
-    """Depth of a queue, leases on work, and what was done. Thread-safe; connects when first used."""
+    """Depth of a queue, leases on work, what was done, and the board. Thread-safe; connects when first used."""
 
     def __init__(self, settings: CommonSettings, lease_s: float = LEASE_S) -> None:
         """Leases end `lease_s` seconds after their holder's death, and are renewed three times in that time."""
         self._redis = redis_client(settings)
+        self.board = Board(self._redis)
         self._lease_s = lease_s
         self._leases: set[Lock] = set()
         self._changed = Condition()

@@ -17,6 +17,7 @@ from app.settings import WorkerSettings
 from workers.archive import Archive
 from workers.errors import ContentError, GoneError, NoSuchLayoutError, NotReadyError
 from workers.media import CONTENT_TYPES, Expected, LengthUnprovenError, MediaFacts, MediaStream
+from workers.metrics import observe_lag, stage
 from workers.twilio_api import TwilioApi
 from workers.verification import VerifiedObject, read_receipt, verify, verify_receipt
 
@@ -63,14 +64,16 @@ class Pipeline:
         is_believed = quarantine is not None and _is_long_ago(quarantine["first_failed_at"])
         try:
             with self._fetch(recording, filing, is_believed) as fetched:
+                observe_lag(callback)
                 verified = self._store(fetched, filing)
         except LengthUnprovenError as unproven:
             # A cut does not come twice at the same byte: the same body again is the whole one.
             with self._fetch(recording, filing, is_believed, unproven.facts) as fetched:
                 verified = self._store(fetched, filing)
-        for key in filing.index(recording.call_sid, recording.conference_sid):
-            self.archive.write_empty(key)
-        return self._write_receipt(fetched, verified, filing, callback, quarantine)
+        with stage("receipt"):
+            for key in filing.index(recording.call_sid, recording.conference_sid):
+                self.archive.write_empty(key)
+            return self._write_receipt(fetched, verified, filing, callback, quarantine)
 
     @contextmanager
     def _fetch(
@@ -85,9 +88,10 @@ class Pipeline:
         with ExitStack() as stack:
             for channels in CHANNEL_LADDER:
                 try:
-                    answer = stack.enter_context(
-                        self.twilio.media(recording.account_sid, recording.sid, extension, channels)
-                    )
+                    with stage("fetch"):
+                        answer = stack.enter_context(
+                            self.twilio.media(recording.account_sid, recording.sid, extension, channels)
+                        )
                 except NoSuchLayoutError as error:
                     attempts.append(Attempt(channels, error.status, error.code))
                     if channels == recording.channels == 2 and error.code != NO_DUAL_CHANNELS and not is_believed:
@@ -121,14 +125,16 @@ class Pipeline:
 
     def _store(self, fetched: FetchedMedia, filing: Filing) -> VerifiedObject:
         recording = fetched.recording
-        stored = self.archive.store(
-            fetched.stream,
-            filing.media(fetched.extension),
-            CONTENT_TYPES[fetched.extension],
-            _metadata(fetched),
-            recording.start_time,
-        )
-        return verify(self.archive, self.settings, stored)
+        with stage("store"):
+            stored = self.archive.store(
+                fetched.stream,
+                filing.media(fetched.extension),
+                CONTENT_TYPES[fetched.extension],
+                _metadata(fetched),
+                recording.start_time,
+            )
+        with stage("verify"):
+            return verify(self.archive, self.settings, stored)
 
     def _write_receipt(
         self,

@@ -13,6 +13,7 @@ from datetime import date, datetime
 from io import StringIO
 from typing import Any, Final, Protocol, TextIO
 
+from app.board import AUDIT, COMPLETE_AUDIT, Board, of_audit
 from app.receipt import archiver_version, iso
 from app.settings import WorkerSettings
 from workers.audit import DayAudit, Finding
@@ -104,7 +105,8 @@ class Report:
     """The sums of an audit; `finished` is None until it has ended.
 
     `discrepancies` counts all, and `exceptions` are the first `MAX_SHOWN` of each state; `notices` count what is worth
-    a word and asks for nothing. `strangers` are active accounts at Twilio that are not configured.
+    a word and asks for nothing. `deletions_pending` counts deletions that are due and that nothing forbids; `strangers`
+    are active accounts at Twilio that are not configured.
     """
 
     scope: Scope
@@ -116,6 +118,7 @@ class Report:
     discrepancies: int = 0
     notices: Counter[tuple[State, str]] = field(default_factory=Counter)
     unread: list[DayAudit] = field(default_factory=list)
+    deletions_pending: int = 0
     strangers: list[str] = field(default_factory=list)
 
     def add(self, audited: DayAudit) -> None:
@@ -143,6 +146,8 @@ class Report:
         self.totals["recordings"] += len(audited.findings)
         self.totals["foreign_keys"] += audited.foreign
         for finding in audited.findings:
+            if finding.verdict.state is State.KEPT and finding.verdict.unfinished:
+                self.deletions_pending += 1
             if finding.verdict.wrong:
                 self.discrepancies += 1
                 shown = self.exceptions.setdefault(finding.verdict.state, [])
@@ -250,6 +255,18 @@ def _lines(audited: DayAudit, begin: str, render: Callable[[dict[str, Any]], str
                 }
             )
         yield f"{begin}{finding.recording_sid}{rest}"
+
+
+def post(board: Board, report: Report) -> None:
+    """Put on the board what an audit has found, and when, if it could read every account."""
+    board.post(
+        AUDIT,
+        deletions_pending=report.deletions_pending,
+        unconfigured_accounts=len(report.strangers),
+        **of_audit({str(state): report.total(state) for state in State}),
+    )
+    if report.complete:
+        board.post(COMPLETE_AUDIT)
 
 
 def _dumps(document: Mapping[str, Any]) -> str:

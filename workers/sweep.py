@@ -13,6 +13,7 @@ from typing import Final
 
 import structlog
 
+from app.board import DELETIONS, FULL_SWEEP, SWEEP
 from app.queue import ARCHIVE_QUEUE, ARCHIVE_TASK, Publisher
 from app.receipt import DELETIONS_PAUSED
 from app.recording import Recording
@@ -67,6 +68,7 @@ class Sweep:
                 return 0
             rules = self._rules(everything)
             room, enqueued = int(share * (MAX_QUEUE_DEPTH - self.hints.queue_depth(ARCHIVE_QUEUE))), 0
+            failed = 0
             # In no order: a short queue must not be for the same accounts every time.
             for left, account_sid in reversed(list(enumerate(_shuffled(account_sids), start=1))):
                 part = max(0, -(-(room - enqueued) // left))
@@ -75,12 +77,15 @@ class Sweep:
                         self._enqueue(recording)
                         enqueued += 1
                 except ArchiverError as error:
+                    failed += 1
                     log.warning("sweep_failed", account_sid=account_sid, reason=error.reason, detail=error.detail)
                     if everything:
                         self.hints.remember_done(_chore(account_sid), _RETRY_S)
             if not everything:
                 self.hints.remember_done(CHORE, DAY_S)
             log.info("sweep_finished", enqueued=enqueued, everything=everything)
+            if not failed:
+                self.hints.board.post(FULL_SWEEP if everything else SWEEP, enqueued=enqueued)
             return enqueued
 
     def _turn(self, account_sid: str, rules: Rules, room: int) -> Iterator[Recording]:
@@ -126,10 +131,12 @@ class Sweep:
         if self.settings.TWILIO_DELETE is None:
             return False
         try:
-            return self.archive.head(self.archive.prefix + DELETIONS_PAUSED) is not None
+            paused = self.archive.head(self.archive.prefix + DELETIONS_PAUSED) is not None
         except ArchiverError as error:
             log.warning("stop_switch_not_read", reason=error.reason, detail=error.detail)
             return False
+        self.hints.board.post(DELETIONS, paused=paused)
+        return paused
 
     def _is_due(self, account_sid: str) -> bool:
         return not self.hints.was_done(_chore(account_sid), DAY_S)

@@ -20,6 +20,7 @@ from app.recording import Callback, Recording, is_sid
 from app.settings import WorkerSettings
 from workers.absence import record_absence
 from workers.archive import Archive
+from workers.attempts import counted
 from workers.daily_audit import DailyAudit
 from workers.deletion import Deletion, pause_deletions
 from workers.errors import (
@@ -32,9 +33,11 @@ from workers.errors import (
 )
 from workers.finding import indexed
 from workers.hints import Hints
+from workers.metrics import ARCHIVED, ARCHIVED_BYTES, CONTENT_FAILURES, DELETED, DELETIONS, LEFT, RETRIES, stage
 from workers.next_step import Observed, Step, deletion_is_due, next_step
 from workers.pipeline import Pipeline
 from workers.quarantine import Quarantine, read_quarantine, record_failure
+from workers.reports import post
 from workers.sweep import Sweep
 from workers.transcriptions import keep_texts
 from workers.twilio_api import TwilioApi
@@ -140,6 +143,8 @@ class Work:
         resolved = {**asdict(quarantine), "resolved_at": iso(datetime.now(UTC))} if quarantine else None
         receipt = Pipeline(self.settings, self.twilio, self.archive).run(recording, callback, resolved)
         log.info("recording_archived", bytes=receipt.media.bytes, requested_channels=receipt.media.requested_channels)
+        ARCHIVED.inc()
+        ARCHIVED_BYTES.inc(receipt.media.bytes)
         if recording.error_code == ENCRYPTED_WITH_ANOTHER_KEY:
             log.error("encrypted_with_another_key", detail=ERROR_EXPLANATIONS[ENCRYPTED_WITH_ANOTHER_KEY])
         return receipt
@@ -159,11 +164,13 @@ class Work:
             with self._pausing(filing):
                 verified = verify_receipt(self.archive, filed)
             try:
-                Deletion(self.settings, self.twilio, self.archive).delete_source(verified, texts)
+                with stage("delete"):
+                    Deletion(self.settings, self.twilio, self.archive).delete_source(verified, texts)
             except ForbiddenDeletionError as error:
                 if error.reason == "legal_hold":
                     self.hints.remember_resting(recording_sid, _REST_S)
                 raise
+            DELETIONS.labels(DELETED).inc()
 
     @contextmanager
     def _pausing(self, filing: Filing) -> Iterator[None]:
@@ -181,6 +188,7 @@ class Work:
         try:
             yield
         except ContentError as error:
+            CONTENT_FAILURES.labels(error.reason).inc()
             record_failure(self.archive, filing, error, self.settings.QUARANTINE_AFTER)
             raise
 
@@ -194,7 +202,9 @@ class Work:
 
     def audit(self, _message: Message) -> None:
         """Audit everything that Twilio still knows, once a day."""
-        DailyAudit(self.settings, self.twilio, self.archive, self.publisher, self.hints).run()
+        report = DailyAudit(self.settings, self.twilio, self.archive, self.publisher, self.hints).run()
+        if report is not None:
+            post(self.hints.board, report)
 
     def _look(self, account_sid: str, recording_sid: str) -> Recording | None:
         try:
@@ -230,7 +240,8 @@ def _known_sids(message: Message) -> dict[str, str]:
 def _attempt(task: "Task[Any, Any]", act: Callable[[Message], None], message: Message) -> None:
     """Run one attempt; retry soon what may succeed soon, and leave the rest to the sweep."""
     try:
-        act(message)
+        with counted(str(task.name)):
+            act(message)
     except QueueUnavailableError as error:
         log.warning("next_step_not_enqueued", detail=str(error))  # the sweep brings the recording back
     except ForbiddenDeletionError as error:
@@ -238,6 +249,7 @@ def _attempt(task: "Task[Any, Any]", act: Callable[[Message], None], message: Me
     except ArchiverError as error:
         retries = task.request.retries
         log.warning("attempt_failed", reason=error.reason, detail=error.detail, retries=retries)
+        (RETRIES if retries < error.retries else LEFT).labels(task.name, error.reason).inc()
         if retries < error.retries:
             raise task.retry(countdown=retry_delay_s(error, retries, jitter=random.random()), exc=error) from None  # noqa: S311
     except Exception as error:

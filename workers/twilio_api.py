@@ -33,6 +33,7 @@ from workers.errors import (
     ThrottledError,
 )
 from workers.judgement import Source
+from workers.metrics import TWILIO_ANSWERS, TWILIO_CREDENTIALS
 
 _CONNECT_TIMEOUT_S: Final = 5.0
 _READ_TIMEOUT_S: Final = 20.0  # also how long a media stream may stand still
@@ -97,6 +98,7 @@ class TwilioApi:
         """Take the accounts; `adapter` carries requests instead of a pool of connections, `pause` waits for seconds."""
         self._accounts = accounts
         self._pause = pause
+        self._places = {sid: str(place) for place, sid in enumerate(accounts)}
         self._timeouts_s = (_CONNECT_TIMEOUT_S, read_timeout_s)
         self._session = _Session()
         # No proxy, netrc or CA bundle from the environment: a credential must never go anywhere else.
@@ -366,12 +368,15 @@ class TwilioApi:
             raise ConfigurationError("account_not_configured", "add the account to TWILIO_ACCOUNTS")
         url = account.api_base_url + self._path(account_sid, path)
         first, *others = _credentials(account)
-        answer = self._request(method, url, query, auth=first, form=form)
+        answer, place = self._request(method, url, query, auth=first, form=form), 0
         for credentials in others:
             if answer.status_code != 401:
                 break
             answer.close()
-            answer = self._request(method, url, query, auth=credentials, form=form)
+            answer, place = self._request(method, url, query, auth=credentials, form=form), place + 1
+        TWILIO_ANSWERS.labels(method, str(answer.status_code)).inc()
+        if answer.status_code != 401:
+            TWILIO_CREDENTIALS.labels(self._places[account_sid], str(place)).inc()
         try:
             yield answer
         finally:

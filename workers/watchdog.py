@@ -38,7 +38,7 @@ class Watchdog:
     """Looks every few seconds, in a thread of its own.
 
     `complaint` says what keeps the process from its work, or None; `is_busy` whether tasks are running that an end
-    would interrupt; `on_wedged` is told before the end.
+    would interrupt.
     """
 
     def __init__(
@@ -47,7 +47,6 @@ class Watchdog:
         complaint: Callable[[], str | None],
         *,
         is_busy: Callable[[], bool] = lambda: False,
-        on_wedged: Callable[[], None] = lambda: None,
         limits: Limits | None = None,
         clock: Callable[[], float] = time.monotonic,
         end: Callable[[int], object] = os._exit,
@@ -55,7 +54,6 @@ class Watchdog:
         self._process = process
         self._complaint = complaint
         self._is_busy = is_busy
-        self._on_wedged = on_wedged
         self._limits = limits or Limits()
         self._clock = clock
         self._end = end
@@ -90,7 +88,6 @@ class Watchdog:
         if stuck_s <= self._limits.stuck_while_busy_s and self._is_busy():
             return
         log.error("process_wedged", process=self._process, detail=complaint, seconds=round(stuck_s))
-        self._on_wedged()
         heartbeat.remove(self._process)
         self._end(EXIT_WEDGED)  # the main thread may never come back, so that nothing gentler would do
 

@@ -124,3 +124,31 @@ def test_no_label_names_a_recording(web: Web) -> None:
     """Labels are static: no SID, whatever was called back."""
     call(web, 3)
     assert re.search(r"[A-Z]{2}[0-9a-f]{32}", web.get("/metrics").body.decode()) is None
+
+
+def test_metrics_show_what_waits(web: Web) -> None:
+    """The depth of the queue and the age of its oldest message, from whichever process answers."""
+    web.queued()
+    call(web, 3)
+    for _ in range(5):
+        shown = metrics(web)
+        assert shown['archiver_queue_depth{queue="archive"}'] == 3
+        assert 0 < shown['archiver_queue_oldest_age_seconds{queue="archive"}'] < 60
+        assert shown["archiver_redis_up"] == 1
+
+
+def test_metrics_need_no_redis(web: Web, redis_of_its_own: RedisServer) -> None:
+    """With Redis frozen a scrape is answered within two seconds, says so, and has all that was counted here."""
+    call(web, 1)
+    before = metrics(web)
+    redis_of_its_own.pause()
+    try:
+        asked = time.monotonic()
+        shown = metrics(web)
+        assert time.monotonic() - asked < 2
+        assert shown["archiver_redis_up"] == 0
+        assert 'archiver_queue_depth{queue="archive"}' not in shown
+        assert shown[outcome("enqueued")] == before[outcome("enqueued")]
+    finally:
+        redis_of_its_own.resume()
+    wait_until(lambda: web.get("/readyz").status == 200, timeout_s=5, what="readiness")
