@@ -1,0 +1,281 @@
+"""Judge a run that has come to rest by its evidence alone; shares no code with the product.
+
+Every rule is one of the seven invariants, as it shows from the outside, with the layout of the archive written down
+here once more. Nothing here is told what was done to the run.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from tests.chaos.evidence import Asked, Download, Evidence, Truth, Version
+
+PAUSED = "control/deletions-paused.json"
+WRITTEN_ONCE = ("recordings/", "receipts/", "deletions/", "absences/", "index/")
+_BY_DAY = ("recordings", "receipts", "deletions", "absences", "quarantine", "transcriptions")
+_OF_NOBODY = re.compile(r"control/deletions-paused\.json|reports/day=\d{4}-\d{2}-\d{2}/audit\.(json|csv|html)")
+_SID = re.compile(r"RE[0-9a-f]{32}")
+_PUTS = ("PutObject", "CompleteMultipartUpload")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One breach of one rule; `recording_sid` is None where it is not of one recording."""
+
+    rule: str
+    recording_sid: str | None
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {self.recording_sid or 'the bucket'}: {self.detail}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of a run: how many recordings ended how, and what was breached."""
+
+    counts: Counter[str]
+    findings: tuple[Finding, ...]
+
+
+def judge(evidence: Evidence) -> Verdict:
+    """Judge every recording and the bucket as a whole."""
+    court = Court(evidence)
+    findings: list[Finding] = []
+    counts: Counter[str] = Counter()
+    for truth in evidence.truths:
+        found = list(court.recording(truth))
+        findings += found
+        counts["in breach" if found else _ENDS[truth.audio]] += 1
+    findings += court.bucket()
+    return Verdict(counts, tuple(findings))
+
+
+_ENDS = {"sound": "archived once and deleted", "damaged": "in quarantine", "none": "documented absences"}
+
+
+class Court:
+    """The evidence, sorted by recording."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._evidence = evidence
+        self._known = {truth.recording_sid for truth in evidence.truths}
+        self._versions: defaultdict[str, list[Version]] = defaultdict(list)
+        for version in evidence.versions:
+            self._versions[version.key].append(version)
+        self._downloads: defaultdict[str, list[Download]] = defaultdict(list)
+        for download in evidence.downloads:
+            self._downloads[download.recording_sid].append(download)
+        self._by_key: defaultdict[str, list[Asked]] = defaultdict(list)
+        self._deletes: defaultdict[str | None, list[Asked]] = defaultdict(list)
+        for asked in sorted(evidence.asked, key=lambda each: each.order):
+            if asked.side == "s3":
+                self._by_key[asked.key].append(asked)
+            elif asked.method == "DELETE":
+                self._deletes[asked.recording_sid].append(asked)
+
+    # One recording
+
+    def recording(self, truth: Truth) -> Iterator[Finding]:
+        """Yield what is wrong with one recording, at rest and at the moment of each DELETE."""
+        match truth.audio:
+            case "sound":
+                complaints = self._archived(truth)
+            case "damaged":
+                complaints = self._quarantined(truth)
+            case _:
+                complaints = self._absent(truth)
+        for rule, detail in complaints:
+            yield Finding(rule, truth.recording_sid, detail)
+        for delete in self._deletes[truth.recording_sid]:
+            for rule, detail in self._allowed(truth, delete):
+                yield Finding(rule, truth.recording_sid, f"{detail} (DELETE {delete.order})")
+
+    def _archived(self, truth: Truth) -> Iterator[tuple[str, str]]:
+        media = self._media(truth)
+        if not media:
+            yield "lost" if truth.deleted else "missing", "no object"
+            return
+        if len(media) > 1:
+            yield "duplicate", f"{len(media)} versions of the media"
+        served = {(each.bytes, each.sha256) for each in self._downloads[truth.recording_sid]}
+        for each in media:
+            if (each.bytes, each.sha256) not in served:
+                yield "foreign_bytes", "S3 holds bytes that were never served"
+            if each.sha256 != truth.sha256:
+                yield "altered", "S3 holds other bytes than the source serves without faults"
+        yield from self._receipt(truth, media[0])
+        if not self._at(f"index/account={truth.account_sid}/recording={truth.recording_sid}/{_date(truth)}"):
+            yield "no_index", "the index does not name it"
+        if not truth.deleted:
+            yield "not_deleted", "the source is still there"
+        for collection, extension in (("deletions", "json"), ("deletions", "requested.json")):
+            if not self._document(truth, collection, extension):
+                yield "no_deletion_proof", f"no {collection}/….{extension}"
+        for collection in ("absences", "quarantine"):
+            if self._document(truth, collection):
+                yield "contradiction", f"archived, and there is {collection}/….json"
+
+    def _receipt(self, truth: Truth, media: Version) -> Iterator[tuple[str, str]]:
+        receipt = self._document(truth, "receipts")
+        if receipt is None:
+            yield "no_receipt", "no receipt that can be read"
+            return
+        stated = {name: _dig(receipt, "media", name) for name in ("key", "version_id", "bytes", "sha256")}
+        held = {"key": media.key, "version_id": media.version_id, "bytes": media.bytes, "sha256": media.sha256}
+        for name, value in held.items():
+            if stated[name] != value:
+                yield "receipt_differs", f"the receipt's {name} is not that of the object"
+        if (receipt.get("recording_sid"), receipt.get("account_sid")) != (truth.recording_sid, truth.account_sid):
+            yield "receipt_differs", "the receipt is of another recording"
+        deletion = self._document(truth, "deletions")
+        if deletion and _dig(deletion, "receipt", "version_id") != self._at(_key(truth, "receipts"))[0].version_id:
+            yield "receipt_differs", "the proof of the deletion names another receipt"
+
+    def _quarantined(self, truth: Truth) -> Iterator[tuple[str, str]]:
+        if truth.deleted or self._deletes[truth.recording_sid]:
+            yield "lost", "a DELETE was sent for what was never served whole"
+        if self._media(truth) or self._document(truth, "receipts"):
+            yield "partial_visible", "damaged media became visible, or got a receipt"
+        if not self._document(truth, "quarantine"):
+            yield "nowhere", "neither archived nor in quarantine"
+
+    def _absent(self, truth: Truth) -> Iterator[tuple[str, str]]:
+        if not self._document(truth, "absences"):
+            yield "nowhere", "its absence is not documented"
+        if self._media(truth) or self._document(truth, "receipts"):
+            yield "contradiction", "there is no audio at the source, and there is in S3"
+
+    # One DELETE
+
+    def _allowed(self, truth: Truth, delete: Asked) -> Iterator[tuple[str, str]]:
+        """Yield what was not yet so, or not looked at, when a DELETE came in."""
+        media_keys = {version.key for version in self._media(truth)} or {_key(truth, "recordings", "wav")}
+        receipt_key = _key(truth, "receipts")
+        visible = [self._written(media_keys, delete.order), self._written({receipt_key}, delete.order)]
+        for name, written in zip(("media", "receipt"), visible, strict=True):
+            if written is None:
+                yield "early_delete", f"S3 had no {name} yet"
+        if not self._written({_key(truth, "deletions", "requested.json")}, delete.order):
+            yield "unannounced_delete", "the checks that allowed it were not written down before"
+        # Fresh looks: after the DELETE before this one, and after what they look at was there.
+        before = [each.order for each in self._deletes[truth.recording_sid] if each.order < delete.order]
+        since = max([written or 0 for written in visible] + before)
+        for name, what, keys, status in (
+            ("media", ("HeadObject",), media_keys, 200),
+            ("receipt", ("GetObject",), {receipt_key}, 200),
+            ("quarantine", ("HeadObject", "GetObject"), {_key(truth, "quarantine")}, 404),
+            ("stop switch", ("HeadObject", "GetObject"), {PAUSED}, 404),
+        ):
+            looks = (
+                each
+                for key in keys
+                for each in self._by_key[key]
+                if each.what in what and each.status == each.done == status and since < each.order
+            )
+            if not any(look.ended < delete.order for look in looks):
+                yield "unchecked_delete", f"nobody had looked at its {name}"
+        # Only a deletion asks with HEAD for the quarantine, and then for the stop switch.
+        last_look = max(
+            (
+                each.order
+                for each in self._by_key[_key(truth, "quarantine")]
+                if each.what == "HeadObject" and each.ended < delete.order
+            ),
+            default=0,
+        )
+        if any(on < last_look and delete.order < off for on, off in self._pauses):
+            yield "delete_while_paused", "deletions were paused"
+
+    def _written(self, keys: set[str], before: int) -> int | None:
+        """Return when S3 had carried out the first write of one of the keys, if that was before a moment."""
+        written = [
+            each.ended for key in keys for each in self._by_key[key] if each.what in _PUTS and each.done in (200, 201)
+        ]
+        first = min(written, default=None)
+        return first if first is not None and first < before else None
+
+    @cached_property
+    def _pauses(self) -> list[tuple[int, float]]:
+        """From when until when deletions were paused, in the order of requests."""
+        pauses: list[tuple[int, float]] = []
+        for each in self._by_key[PAUSED]:
+            is_on = bool(pauses) and pauses[-1][1] == float("inf")
+            if each.what == "PutObject" and each.done == 200 and not is_on:
+                pauses.append((each.ended, float("inf")))
+            elif each.what == "DeleteObject" and each.done in (200, 204) and is_on:
+                pauses[-1] = (pauses[-1][0], each.order)
+        return pauses
+
+    # The whole bucket
+
+    def bucket(self) -> Iterator[Finding]:
+        """Yield what is wrong with the bucket, whatever recordings there are."""
+        for key in self._evidence.uploads:
+            yield Finding("stray_upload", _sid_in(key), f"an upload of {key} is open")
+        for key, versions in self._versions.items():
+            if key.startswith(WRITTEN_ONCE) and len(versions) > 1:
+                yield Finding("overwritten", _sid_in(key), f"{len(versions)} versions of {key}")
+            if not self._belongs(key):
+                yield Finding("foreign_object", _sid_in(key), f"{key} belongs to no recording")
+        for key in self._evidence.markers:
+            if key.startswith(WRITTEN_ONCE):
+                yield Finding("removed", _sid_in(key), f"{key} was deleted")
+        if self._latest(PAUSED):
+            yield Finding("deletions_paused", None, f"{PAUSED} is still there")
+        for sid in self._deletes.keys() - self._known:
+            yield Finding("foreign_delete", sid, "a DELETE of something unknown")
+
+    def _belongs(self, key: str) -> bool:
+        sid = _sid_in(key)
+        if sid is None:
+            return bool(_OF_NOBODY.fullmatch(key))
+        if sid not in self._known:
+            return False
+        truth = self._truths[sid]
+        index = rf"index/account={truth.account_sid}/(recording={sid}|(call=CA|conference=CF)[0-9a-f]{{32}}/{sid})/"
+        return any(key.startswith(f"{each}/{truth.folder}{sid}.") for each in _BY_DAY) or bool(
+            re.fullmatch(index + _date(truth), key)
+        )
+
+    # Looking things up
+
+    @cached_property
+    def _truths(self) -> dict[str, Truth]:
+        return {truth.recording_sid: truth for truth in self._evidence.truths}
+
+    def _media(self, truth: Truth) -> list[Version]:
+        return [version for extension in ("wav", "mp3") for version in self._at(_key(truth, "recordings", extension))]
+
+    def _document(self, truth: Truth, collection: str, extension: str = "json") -> dict[str, Any] | None:
+        latest = self._latest(_key(truth, collection, extension))
+        return latest.document if latest else None
+
+    def _at(self, key: str) -> list[Version]:
+        return self._versions.get(key, [])
+
+    def _latest(self, key: str) -> Version | None:
+        return next((version for version in self._at(key) if version.latest), None)
+
+
+def _key(truth: Truth, collection: str, extension: str = "json") -> str:
+    return f"{collection}/{truth.folder}{truth.recording_sid}.{extension}"
+
+
+def _date(truth: Truth) -> str:
+    return "-".join(re.findall(r"(?:year|month|day)=(\d+)", truth.folder))
+
+
+def _sid_in(key: str) -> str | None:
+    found = _SID.search(key)
+    return found[0] if found else None
+
+
+def _dig(document: dict[str, Any], *names: str) -> Any:
+    value: Any = document
+    for name in names:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value

@@ -1,0 +1,234 @@
+"""The judge finds every breach that is planted in the evidence of a faultless run, and nothing in the faultless one."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploy.local.servers import ROOT
+from tests.chaos.evidence import Asked, Download, Evidence, Truth, Version
+from tests.chaos.judge import PAUSED, judge
+
+ACCOUNT, SID = "AC" + "a1" * 16, "RE" + "0c" * 16
+FOLDER = f"account={ACCOUNT}/year=2026/month=11/day=22/"
+MEDIA, RECEIPT = f"recordings/{FOLDER}{SID}.wav", f"receipts/{FOLDER}{SID}.json"
+QUARANTINE, ABSENCE = f"quarantine/{FOLDER}{SID}.json", f"absences/{FOLDER}{SID}.json"
+REQUESTED, DELETION = f"deletions/{FOLDER}{SID}.requested.json", f"deletions/{FOLDER}{SID}.json"
+INDEX = f"index/account={ACCOUNT}/recording={SID}/2026-11-22"
+SOUND, OTHER = "5" * 64, "0" * 64
+
+
+def truth(**changes: Any) -> Truth:
+    return replace(Truth(SID, ACCOUNT, FOLDER, "sound", SOUND, deleted=True), **changes)
+
+
+def life() -> list[Asked]:
+    """Return what both sides are asked in the life of a recording, ten numbers apart."""
+    asked = (
+        ("twilio", "GET", "media", SID, 200),
+        ("s3", "PUT", "PutObject", MEDIA, 200),
+        ("s3", "HEAD", "HeadObject", MEDIA, 200),
+        ("s3", "PUT", "PutObject", RECEIPT, 200),
+        ("s3", "GET", "GetObject", RECEIPT, 200),
+        ("s3", "HEAD", "HeadObject", MEDIA, 200),
+        ("s3", "HEAD", "HeadObject", QUARANTINE, 404),
+        ("s3", "HEAD", "HeadObject", PAUSED, 404),
+        ("s3", "PUT", "PutObject", REQUESTED, 200),
+        ("twilio", "DELETE", "delete", SID, 204),
+        ("s3", "PUT", "PutObject", DELETION, 200),
+    )
+    return [
+        Asked(
+            side="twilio" if side == "twilio" else "s3",
+            order=10 * number,
+            ended=10 * number + 5,
+            time="2026-11-22T02:00:00Z",
+            method=method,
+            what=what,
+            key=where,
+            recording_sid=SID if side == "twilio" else None,
+            status=status,
+            done=status,
+        )
+        for number, (side, method, what, where, status) in enumerate(asked, 1)
+    ]
+
+
+def archive() -> list[Version]:
+    """Return what the bucket holds in the end."""
+    receipt = {
+        "recording_sid": SID,
+        "account_sid": ACCOUNT,
+        "media": {"key": MEDIA, "version_id": "m1", "bytes": 100, "sha256": SOUND},
+    }
+    return [
+        Version(MEDIA, "m1", True, 100, SOUND),
+        Version(RECEIPT, "r1", True, 10, OTHER, receipt),
+        Version(INDEX, "i1", True, 0),
+        Version(REQUESTED, "d1", True, 10, OTHER, {"receipt": {"version_id": "r1"}}),
+        Version(DELETION, "d2", True, 10, OTHER, {"receipt": {"version_id": "r1"}}),
+    ]
+
+
+def faultless() -> Evidence:
+    return Evidence([truth()], [Download(10, SID, 100, SOUND)], life(), archive())
+
+
+def rules(evidence: Evidence) -> set[str]:
+    return {finding.rule for finding in judge(evidence).findings}
+
+
+def request(**changes: Any) -> Asked:
+    return replace(life()[1], **changes)
+
+
+def without(evidence: Evidence, key: str) -> None:
+    evidence.versions = [version for version in evidence.versions if version.key != key]
+
+
+def unseen(evidence: Evidence, key: str, *, what: str | None = None) -> None:
+    """Take out the requests for a key."""
+    evidence.asked = [each for each in evidence.asked if each.key != key or what not in (None, each.what)]
+
+
+def at(evidence: Evidence, what: str, key: str, **changes: Any) -> None:
+    """Change the last request of a kind for a key."""
+    place = max(place for place, each in enumerate(evidence.asked) if (each.what, each.key) == (what, key))
+    evidence.asked[place] = replace(evidence.asked[place], **changes)
+
+
+def version(key: str, **changes: Any) -> Callable[[Evidence], None]:
+    """Return what changes a version."""
+
+    def change(evidence: Evidence) -> None:
+        evidence.versions = [replace(each, **changes) if each.key == key else each for each in evidence.versions]
+
+    return change
+
+
+def second(key: str) -> Callable[[Evidence], None]:
+    """Return what adds another version under a key."""
+    return lambda evidence: evidence.versions.append(Version(key, "x2", False, 100, SOUND))
+
+
+def pause_before_the_last_look(evidence: Evidence) -> None:
+    """Pause deletions at 61, before the last look at the quarantine (70), and resume after all."""
+    evidence.asked += [
+        request(order=61, ended=62, key=PAUSED),
+        request(order=300, ended=305, key=PAUSED, what="DeleteObject", done=204),
+    ]
+
+
+def forgotten(evidence: Evidence) -> None:
+    evidence.versions.clear()
+    evidence.truths[0] = truth(deleted=False)
+
+
+def media_of_another_day(evidence: Evidence) -> None:
+    evidence.versions.append(Version(MEDIA.replace("day=22", "day=23"), "m3", True, 100, SOUND))
+
+
+BREACHES: dict[str, tuple[str, Callable[[Evidence], object]]] = {
+    "no object": ("lost", lambda e: without(e, MEDIA)),
+    "no object, still at the source": ("missing", forgotten),
+    "another format beside it": ("duplicate", second(MEDIA.replace(".wav", ".mp3"))),
+    "overwritten": ("overwritten", second(MEDIA)),
+    "receipt overwritten": ("overwritten", second(RECEIPT)),
+    "receipt removed": ("removed", lambda e: e.markers.append(RECEIPT)),
+    "other bytes": ("altered", version(MEDIA, sha256=OTHER)),
+    "bytes of nowhere": ("foreign_bytes", lambda e: e.downloads.clear()),
+    "a shorter object": ("foreign_bytes", version(MEDIA, bytes=99)),
+    "no receipt": ("no_receipt", lambda e: without(e, RECEIPT)),
+    "a receipt of another version": ("receipt_differs", version(MEDIA, version_id="m2")),
+    "a proof of another receipt": ("receipt_differs", version(RECEIPT, version_id="r2")),
+    "a receipt that is none": ("no_receipt", version(RECEIPT, document=None)),
+    "no index": ("no_index", lambda e: without(e, INDEX)),
+    "still at the source": ("not_deleted", lambda e: e.truths.__setitem__(0, truth(deleted=False))),
+    "no proof of the deletion": ("no_deletion_proof", lambda e: without(e, DELETION)),
+    "no request of the deletion": ("no_deletion_proof", lambda e: without(e, REQUESTED)),
+    "an absence, too": ("contradiction", lambda e: e.versions.append(Version(ABSENCE, "a", True, 9, OTHER, {"x": 1}))),
+    "still in quarantine": (
+        "contradiction",
+        lambda e: e.versions.append(Version(QUARANTINE, "q", True, 9, OTHER, {"x": 1})),
+    ),
+    "deleted before the object": ("early_delete", lambda e: at(e, "PutObject", MEDIA, ended=101)),
+    "deleted before the receipt": ("early_delete", lambda e: at(e, "PutObject", RECEIPT, ended=101)),
+    "the receipt was refused": ("early_delete", lambda e: at(e, "PutObject", RECEIPT, done=500)),
+    "deleted unannounced": ("unannounced_delete", lambda e: at(e, "PutObject", REQUESTED, ended=101)),
+    "media not looked at": ("unchecked_delete", lambda e: at(e, "HeadObject", MEDIA, order=33)),
+    "media looked at too late": ("unchecked_delete", lambda e: at(e, "HeadObject", MEDIA, ended=101)),
+    "receipt not looked at": ("unchecked_delete", lambda e: unseen(e, RECEIPT, what="GetObject")),
+    "quarantine not looked at": ("unchecked_delete", lambda e: unseen(e, QUARANTINE)),
+    "in quarantine": ("unchecked_delete", lambda e: at(e, "HeadObject", QUARANTINE, status=200, done=200)),
+    "stop switch not looked at": ("unchecked_delete", lambda e: unseen(e, PAUSED)),
+    "a second DELETE without a look": (
+        "unchecked_delete",
+        lambda e: e.asked.append(replace(life()[9], order=200, ended=205)),
+    ),
+    "deleted while paused": ("delete_while_paused", pause_before_the_last_look),
+    "stop switch left on": ("deletions_paused", lambda e: e.versions.append(Version(PAUSED, "p", True, 9, OTHER, {}))),
+    "an upload left open": ("stray_upload", lambda e: e.uploads.append(MEDIA)),
+    "something of nobody's": ("foreign_object", lambda e: e.versions.append(Version("tmp/x", "f", True, 1, OTHER))),
+    "filed under another day": ("foreign_object", media_of_another_day),
+    "a DELETE of something unknown": (
+        "foreign_delete",
+        lambda e: e.asked.append(replace(life()[9], recording_sid="RE" + "0d" * 16)),
+    ),
+    "documented as absent by nobody": ("nowhere", lambda e: e.truths.__setitem__(0, truth(audio="none"))),
+    "damaged and visible": ("partial_visible", lambda e: e.truths.__setitem__(0, truth(audio="damaged"))),
+    "damaged and deleted": ("lost", lambda e: e.truths.__setitem__(0, truth(audio="damaged"))),
+    "damaged and nowhere": ("nowhere", lambda e: e.truths.__setitem__(0, truth(audio="damaged"))),
+}
+
+
+def test_a_faultless_run() -> None:
+    """Nothing is found in it, and it counts as archived."""
+    verdict = judge(faultless())
+    assert verdict.findings == ()
+    assert verdict.counts == {"archived once and deleted": 1}
+
+
+@pytest.mark.parametrize("rule_and_breach", BREACHES.values(), ids=BREACHES.keys())
+def test_a_breach_is_found(rule_and_breach: tuple[str, Callable[[Evidence], object]]) -> None:
+    """One thing is wrong, and the rule that it breaks is named."""
+    rule, breach = rule_and_breach
+    evidence = faultless()
+    breach(evidence)
+    assert rule in rules(evidence)
+
+
+def test_lost_answers_count_as_done() -> None:
+    """What S3 has carried out is there, whatever its client was told."""
+    evidence = faultless()
+    at(evidence, "PutObject", RECEIPT, status=None)
+    assert rules(evidence) == set()
+
+
+def test_quarantine_and_absence_may_be_right() -> None:
+    """What was never served whole belongs into quarantine, and what has no audio is documented."""
+    quarantined = Evidence(
+        [truth(audio="damaged", deleted=False)], versions=[Version(QUARANTINE, "q", True, 9, OTHER, {"x": 1})]
+    )
+    absent = Evidence([truth(audio="none", deleted=False)], versions=[Version(ABSENCE, "a", True, 9, OTHER, {"x": 1})])
+    assert rules(quarantined) == rules(absent) == set()
+
+
+def test_evidence_is_kept(tmp_path: Path) -> None:
+    """What was written to a directory is read from it as it was."""
+    evidence = faultless()
+    evidence.markers, evidence.uploads = [QUARANTINE], [MEDIA]
+    evidence.write(tmp_path)
+    assert Evidence.read(tmp_path) == evidence
+
+
+def test_nothing_of_the_product_is_used() -> None:
+    """Whoever judges the product does not import it."""
+    script = "import sys; import tests.chaos.judge; print({name.split('.')[0] for name in sys.modules})"
+    run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "'tests'" in run.stdout
+    assert "'app'" not in run.stdout
+    assert "'workers'" not in run.stdout
