@@ -243,6 +243,7 @@ def test_the_hash_is_sha256(key: rsa.RSAPrivateKey, sample: Sample) -> None:
         ({"iv": base64.b64encode(bytes(16)).decode()}, "iv must be 12 bytes"),
         ({"iv": ""}, "iv must be 12 bytes"),
         ({"iv": "not base64!"}, "iv must be base64"),
+        ({"iv": "AAAA!AAAAAAAAAAAA"}, "iv must be base64"),  # 12 bytes to who overlooks what is no base64
         ({"iv": "é"}, "iv must be base64"),
         ({"encrypted_cek": "not base64!"}, "encrypted_cek must be base64"),
     ],
