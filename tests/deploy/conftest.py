@@ -1,13 +1,14 @@
 """What judges the files of deploy/: tools in an environment of their own, made when a test first needs one."""
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 import pytest
 
 from deploy.local import bootstrap
-from deploy.local.servers import ROOT
+from deploy.local.servers import ROOT, RedisServer, S3Server
+from tests.deploy.split import Split, running_split
 
 Tool: TypeAlias = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -22,3 +23,10 @@ def tool() -> Tool:
         return subprocess.run(command, cwd=ROOT, input=given, capture_output=True, text=True, check=False)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def split(redis_server: RedisServer, s3_server: S3Server, databases: Iterator[int]) -> Iterator[Split]:
+    """Return a product that has archived and deleted recordings of every kind and was looked after by an operator."""
+    with running_split(redis_server, next(databases), s3_server) as running:
+        yield running
