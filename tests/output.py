@@ -50,7 +50,7 @@ class Output:
 
     def keep_of(self, process: Process) -> None:
         """Keep what a process that has ended leaves behind, and learn the secrets that it was given."""
-        if process.name in PRODUCT:
+        if process.name.partition(".")[0] in PRODUCT:
             self.learn(process.env)
             self.keep(f"{process.name}.log", process.log.read_bytes())
         if process.name == "redis":  # its append-only file has every message that was ever there

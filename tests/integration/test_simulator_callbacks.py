@@ -70,6 +70,16 @@ def test_another_url_than_the_one_called_may_be_signed(sim: Simulator, made: Sim
     assert accepted(got, PUBLIC + (f"?{query}" if query else ""), "primary")
 
 
+def test_announced_callbacks_may_carry_more(sim: Simulator, account: Account) -> None:
+    """A recording's own callbacks have further fields where such are given, and are signed with them."""
+    with receiver() as callback:
+        sim.record(account.sid, callback_url=callback.url, callback_fields={"CallerCity": "Springfield"})
+        assert sim.wait_for_callbacks()
+    (got,) = callback.received
+    assert (got.form["CallerCity"], got.form["RecordingStatus"]) == ("Springfield", "completed")
+    assert accepted(got, origin(callback.url) + got.target, "primary")
+
+
 @pytest.mark.parametrize("method", ["POST", "GET", "JSON"])
 def test_all_fields_arrive(sim: Simulator, made: SimRecording, method: str) -> None:
     """The documented fields are there whichever way; fields may be changed, added and left out."""

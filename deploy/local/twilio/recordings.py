@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -27,12 +28,16 @@ ENDED = ("completed", "absent", "failed")
 
 @dataclass(frozen=True)
 class StatusCallback:
-    """Where, how and which events of one recording are announced; `public_url` is signed instead if given."""
+    """Where, how and which events of one recording are announced, with which fields beside the documented ones.
+
+    `public_url` is signed instead of `url` if given.
+    """
 
     url: str
     method: str = "POST"
     events: tuple[str, ...] = ("completed",)
     public_url: str | None = None
+    fields: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass

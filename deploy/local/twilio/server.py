@@ -165,7 +165,8 @@ class _Handler(BaseHTTPRequestHandler):
         self, request: Request, response: Response, faults: tuple[str, ...], body_bytes: int, complete: bool
     ) -> None:
         served = None
-        if request.endpoint == "media" and request.method == "GET" and response.status == 200 and complete:
+        is_media = request.endpoint in ("media", "cdn") and "recording_sid" in request.parts
+        if is_media and request.method == "GET" and response.status == 200 and complete:
             served = Served(
                 sequence=request.sequence,
                 recording_sid=request.parts["recording_sid"],

@@ -143,6 +143,7 @@ class Simulator:
         callback_method: str = "POST",
         callback_events: Sequence[str] = ("completed",),
         callback_public_url: str | None = None,
+        callback_fields: Mapping[str, str] | None = None,
         **options: Any,
     ) -> SimRecording:
         """Let there be a recording, completed unless `status` says otherwise (`finish` ends it later).
@@ -150,7 +151,7 @@ class Simulator:
         `kind` is call, conference, outbound, trunk, record_verb, start_call, start_conference, or a source of
         your own. Two channels are stored unless `channels` is 1 (or the kind is record_verb). With a
         `callback_url` the `callback_events` are announced from a background thread (POST, GET or JSON), signed
-        for `callback_public_url` where that differs.
+        for `callback_public_url` where that differs, with `callback_fields` beside the documented ones.
 
         Options: `status`, `error_code`, `encrypted`, `date_created` (aware UTC; default now), `size_bytes` (of
         the WAV as stored, instead of `seconds`), `call` (a SimCall), and the fields of SimRecording: sid,
@@ -159,7 +160,9 @@ class Simulator:
         """
         if callback_url:
             events = tuple(callback_events)
-            options["callback"] = StatusCallback(callback_url, callback_method, events, callback_public_url)
+            options["callback"] = StatusCallback(
+                callback_url, callback_method, events, callback_public_url, callback_fields or {}
+            )
         account = self.store.accounts[account_sid]
         recording = new_recording(account, self.store.clock(), kind, seconds, channels, **options)
         self.store.add(recording)
@@ -277,4 +280,6 @@ class Simulator:
         return self._dispatcher.wait(timeout_s)
 
     def _announce(self, recording: SimRecording, callback: StatusCallback, status: str) -> CallbackAnswer:
-        return self.send_callback(recording, callback.url, callback.method, status, public_url=callback.public_url)
+        return self.send_callback(
+            recording, callback.url, callback.method, status, callback.fields, public_url=callback.public_url
+        )
