@@ -1,5 +1,6 @@
 """How the demo shows recordings: a table on a terminal, lines elsewhere."""
 
+import shlex
 from collections.abc import Sequence
 
 from rich.console import Group
@@ -95,7 +96,7 @@ def look_around(stack: Stack, recording_sid: str) -> str:
     signed = (
         f"curl -s --aws-sigv4 aws:amz:{stack.s3.region}:s3 -u {stack.s3.access_key_id}:{stack.s3.secret_access_key}"
     )
-    archiver = f"(set -a; . {stack.environment_file}; archiver"
+    archiver = f"(set -a; . {shlex.quote(str(stack.environment_file))}; archiver"
     return f"""
 Still running; Ctrl-C stops everything.
 
