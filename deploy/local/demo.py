@@ -4,6 +4,7 @@ What is shown is read from the simulator and from S3, never from the product: it
 """
 
 import argparse
+import io
 import signal
 import sys
 import time
@@ -38,6 +39,8 @@ _POLL_S: Final = 0.25
 def main(argv: list[str] | None = None) -> int:
     """Run the demo; return 0 when every recording ended as promised, 1 otherwise, 130 when interrupted."""
     options = _parse(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # what a terminal can't show is no reason to fail
     console = Console(highlight=False)
     try:
         console.print("Starting Redis, S3, Twilio (simulated), web, worker and beat ...")

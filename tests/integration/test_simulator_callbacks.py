@@ -197,9 +197,10 @@ def test_basic_credentials_come_only_after_a_challenge(sim: Simulator, made: Sim
     assert accepted(second, callback.url, "primary")
 
 
-def test_no_credentials_without_a_challenge(sim: Simulator, made: SimRecording) -> None:
-    """A 401 without WWW-Authenticate is final."""
-    with receiver((401, {})) as callback:
+@pytest.mark.parametrize("headers", [{}, {"WWW-Authenticate": "Basic"}, {"WWW-Authenticate": "Bearer realm=x"}])
+def test_no_credentials_without_a_challenge(sim: Simulator, made: SimRecording, headers: dict[str, str]) -> None:
+    """A 401 is final without a WWW-Authenticate that asks for Basic and names a realm."""
+    with receiver((401, headers)) as callback:
         assert sim.send_callback(made, callback.url, basic=("user", "pass")).status == 401
     assert len(callback.received) == 1
 

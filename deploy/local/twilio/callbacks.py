@@ -83,7 +83,7 @@ class Callback:
         url, body, headers = self._message()
         verb = "GET" if self.method == "GET" else "POST"
         answer = exchanges.make(verb, url, body, headers)
-        challenged = answer.headers.get("www-authenticate", "").lower().startswith("basic")
+        challenged = answer.headers.get("www-authenticate", "").lower().startswith("basic realm=")
         if answer.status == 401 and challenged and (credentials := self._credentials()):
             encoded = base64.b64encode(":".join(credentials).encode()).decode()
             answer = exchanges.make(verb, url, body, {**headers, "Authorization": f"Basic {encoded}"})
