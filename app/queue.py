@@ -9,7 +9,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import ContextVar
-from datetime import UTC, datetime
 from threading import BoundedSemaphore
 from time import monotonic, time
 from typing import Any, Final
@@ -22,6 +21,7 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from app.receipt import iso
 from app.recording import Callback
 from app.settings import CommonSettings
 
@@ -154,7 +154,7 @@ class Publisher:
             ARCHIVE_TASK,
             account_sid=callback.account_sid,
             recording_sid=callback.recording_sid,
-            callback={**callback.fields, "received_at": _iso(callback.received_at)},
+            callback={**callback.fields, "received_at": iso(callback.received_at)},
             unknown_names=callback.unknown_names,
             idempotency_token=callback.idempotency_token,
         )
@@ -258,7 +258,3 @@ def _disconnect(producer: Any) -> None:  # kombu's types don't know the Redis tr
         poller = connection.transport.cycle.poller
         connection.release()
         poller.close()  # kombu leaves this file descriptor to the garbage collector, which may come late
-
-
-def _iso(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

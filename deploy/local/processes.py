@@ -43,9 +43,10 @@ def wait_until(predicate: Callable[[], T], *, timeout_s: float, what: str, inter
 @contextlib.contextmanager
 def scratch_directory(name: str) -> Iterator[Path]:
     """Yield a fresh directory; it is removed at the end, and by the watchdog if there is no end."""
+    watchdog.pipe()  # starting the watchdog takes a while: too long for nobody to know of the directory
     path = Path(tempfile.mkdtemp(prefix=f"recording-archiver-{name}-"))
-    watchdog.tell(f"mkdir {path}")
     try:
+        watchdog.tell(f"mkdir {path}")
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)

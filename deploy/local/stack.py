@@ -1,7 +1,6 @@
 """The whole system on one machine: Redis, S3, a Twilio simulator, and the processes that the Procfile names."""
 
 import contextlib
-import http.client
 import json
 import os
 import re
@@ -19,7 +18,7 @@ from typing import Self
 import redis
 
 from deploy.local.processes import Process, StartError, reserve_port, scratch_directory, wait_until
-from deploy.local.servers import ROOT, RedisServer, S3Server
+from deploy.local.servers import ROOT, RedisServer, S3Server, answers
 from deploy.local.twilio import Account, Simulator
 
 _START_TIMEOUT_S = 30
@@ -109,7 +108,8 @@ class Stack:
 
     def wait_ready(self, name: str, timeout_s: float = _START_TIMEOUT_S) -> None:
         """Wait until a process does its work: `web` answers, `worker` waits for messages."""
-        ready = {"web": self._web_answers, "worker": self._workers_consume}.get(_kind(name), lambda: True)
+        ways = {"web": lambda: answers(self.port, "/healthz"), "worker": self._workers_consume}
+        ready = ways.get(_kind(name), lambda: True)
         if not self._respawn:
             self.processes[name].wait_ready(ready, timeout_s=timeout_s)
             return
@@ -169,16 +169,6 @@ class Stack:
             **self._settings,
         }
         return {name: value for name, value in environment.items() if value is not None}
-
-    def _web_answers(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-        try:
-            connection.request("GET", "/healthz")
-            return connection.getresponse().status == http.HTTPStatus.OK
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
 
     def _workers_consume(self) -> bool:
         """Tell whether every worker that runs here waits for messages: kombu does so with BRPOP."""
