@@ -220,6 +220,12 @@ class Storage:
     retain_until: str | None
     retention: str = "none"
 
+    def is_over(self, now: datetime) -> bool:
+        """Tell whether the retention has ended, so that a lifecycle rule may have removed the media."""
+        if self.retain_until is None:
+            return self.retention == "already past"
+        return parse_iso(self.retain_until) <= now
+
 
 @dataclass(frozen=True, slots=True)
 class Verification:

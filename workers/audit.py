@@ -14,11 +14,11 @@ from typing import Final, NamedTuple
 import structlog
 
 from app.queue import ARCHIVE_QUEUE, ARCHIVE_TASK, Publisher, QueueUnavailableError
-from app.receipt import DELETIONS_PAUSED, Filing, parse_iso
+from app.receipt import DELETIONS_PAUSED, Filing
 from app.recording import is_sid
 from app.settings import WorkerSettings
 from workers.archive import Archive
-from workers.errors import ArchiverError, ConfigurationError, ContentError, NotRestoredError
+from workers.errors import ArchiverError, ConfigurationError, ContentError, ForbiddenDeletionError, NotRestoredError
 from workers.hints import Hints
 from workers.holds import Hold
 from workers.judgement import WITHOUT_AUDIO, Ledger, Rules, Source, State, Verdict, judge
@@ -177,12 +177,7 @@ class Audit:
             filed = read_receipt(self.archive, Filing(self.archive.prefix, account_sid, sid, day))
         except ContentError:
             return False
-        if filed is None:
-            return False
-        storage = filed.receipt.storage
-        if storage.retain_until is None:
-            return storage.retention == "already past"
-        return parse_iso(storage.retain_until) <= now
+        return filed is not None and filed.receipt.storage.is_over(now)
 
     def is_sampled(self, sid: str, now: datetime) -> bool:
         """Choose by SID and date: every day another share, and after 1 / `read_share` days all have been read."""
@@ -204,7 +199,7 @@ class Audit:
                 return True, "the bytes in the bucket are not those of the receipt"
         except NotRestoredError:
             return False, ""  # S3's own description agrees, and an archive tier is not read before it is restored
-        except ContentError as error:
+        except (ContentError, ForbiddenDeletionError) as error:
             return False, error.detail or error.reason
         except ConfigurationError as error:
             if error.reason != "store_without_checksums":

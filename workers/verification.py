@@ -13,7 +13,7 @@ from typing import Any
 from app.receipt import Filing, Receipt, Storage, Verification, iso, parse_iso
 from app.settings import WorkerSettings
 from workers.archive import Archive, StoredObject
-from workers.errors import ConfigurationError, ContentError, TemporaryError
+from workers.errors import ConfigurationError, ContentError, ForbiddenDeletionError, TemporaryError
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,8 @@ def verify_receipt(archive: Archive, filed: FiledReceipt) -> VerifiedReceipt:
     """Compare a receipt with what S3 holds now. The only maker of a `VerifiedReceipt`.
 
     Raises `ContentError` when receipt, key and object disagree in anything: version, size, checksum or bytes,
-    encryption, lock mode, or a retention that has become shorter.
+    encryption, lock mode, or a retention that has become shorter; `ForbiddenDeletionError` where the object is gone
+    because its retention has ended.
     """
     filing, receipt = filed.filing, filed.receipt
     media = receipt.media
@@ -85,6 +86,10 @@ def verify_receipt(archive: Archive, filed: FiledReceipt) -> VerifiedReceipt:
     if (receipt.account_sid, receipt.recording_sid, media.bucket, media.key) != expected:
         raise ContentError("receipt_of_another_recording", "the receipt names another recording, bucket or key")
     head = archive.head(media.key)
+    if head is None and receipt.storage.is_over(datetime.now(UTC)):
+        raise ForbiddenDeletionError(
+            "archive_expired", "the media was removed after its time; Twilio has the last copy"
+        )
     if head is None:
         raise ContentError("archive_missing", "the receipt's object is not in the bucket")
     # The latest version and not that one: lifecycle rules remove the old versions of what was overwritten.

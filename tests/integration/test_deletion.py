@@ -423,6 +423,28 @@ def test_a_mismatch_stops_all_deletions(bench: Workbench) -> None:
     assert bench.deletes(wrong) == bench.deletes(right) == []
 
 
+@pytest.mark.parametrize("over", [True, False], ids=["retention over", "retention not over"])
+def test_what_a_lifecycle_rule_removed_stops_nothing(
+    make_workbench: Callable[..., Workbench], redis_url: str, over: bool
+) -> None:
+    """Media that is gone after its time is no mismatch: Twilio's copy is the last one and stays, others may go."""
+    bench = make_workbench(object_lock=True).under(
+        REDIS_URL=redis_url, ARCHIVE_OBJECT_LOCK_MODE="GOVERNANCE", ARCHIVE_RETENTION_DAYS="10"
+    )
+    age = timedelta(days=11 if over else 2)
+    recording = archived(bench, date_created=datetime.now(UTC).replace(microsecond=0) - age)
+    other = archived(bench)
+    bench.archive.remove(bench.filing(recording).media("wav"))
+    error = ForbiddenDeletionError if over else ContentError
+    with pytest.raises(error, match="archive_expired" if over else "archive_missing"):
+        bench.work.delete_source(message(recording))
+    assert bench.deletes(recording) == []
+    assert (bench.bucket.document("quarantine", recording) is None) is over
+    if over:
+        bench.work.delete_source(message(other))
+        assert other.deleted_at is not None
+
+
 def test_a_receipt_that_nobody_can_read_stops_all_deletions(bench: Workbench) -> None:
     """What is no receipt any more is a mismatch like any other."""
     wrong, right = archived(bench), archived(bench)
