@@ -16,7 +16,7 @@ from app.problems import problem
 from app.queue import Publisher, QueueUnavailableError, arrived_at
 from app.recording import Callback, MalformedError, is_sid
 from app.settings import WebSettings
-from app.signature import Pairs, SignedRequest, body_sha256, signed_urls, verify
+from app.signature import Pairs, SignedRequest, body_sha256, signed_text, signed_urls, verify
 
 PATH: Final = "/recording-status"
 _METHODS: Final = ("GET", "POST")
@@ -182,11 +182,10 @@ def _is_ambiguous(signed: SignedRequest) -> bool:
     they are said once (with JSON, not at all: its digest covers them) and no name that could be a status's end follows.
     (The account needs no such rule: it chooses the key.)
     """
-    pairs = sorted(set(signed.form))
     url = unquote_to_bytes(signed.target.encode("utf-8", "surrogateescape"))
-    text = url + b"".join(name + value for name, value in pairs)
+    text = url + signed_text(signed.form)
     times = 1 if signed.body_sha256 is None else 0
-    after_status = next((name for name, _ in pairs if name > b"RecordingStatus"), b"")
+    after_status = min((name for name, _ in signed.form if name > b"RecordingStatus"), default=b"")
     too_often = any(len(says.findall(text)) > times for says in (_SAYS_RECORDING, _SAYS_STATUS))
     return too_often or re.match(rb"[a-z-]", after_status) is not None
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+import redis
 
 from deploy.local.stack import Stack
 from deploy.local.twilio import Hook, Match, Request
@@ -164,7 +165,7 @@ def test_a_forged_callback_reaches_nothing(stack: Stack, archived: Bucket) -> No
     answer = stack.simulator.send_callback(recording, stack.callback_url, token="not-the-token")
     assert answer.status == 403
     assert archived.keys(recording) == []
-    with stack.redis.client() as client:
+    with redis.Redis.from_url(stack.redis_url) as client:
         assert client.llen("recording-archiver:archive") == 0
 
 

@@ -22,6 +22,8 @@ from tests.security.genuine import FINAL, MAIN, PLANTED, SUB, Case, Triple
 CLIENTS = 4
 BATCH = 500
 SHOWN = 20
+LONG_RUN = 100_000  # by then every thread has met every kind of request
+MOST_GROWTH = 1.05
 WELL_FORMED = re.compile("AC[0-9a-fA-F]{32} RE[0-9a-fA-F]{32} [a-z-]{1,32}")
 
 
@@ -69,6 +71,9 @@ def run(web: Web, count: int, seed: int) -> Summary:
         for wire in wires:
             wire.close()
     summary.seconds = time.monotonic() - started
+    half, end = summary.memory_kib[len(summary.memory_kib) // 2], summary.memory_kib[-1]
+    if count >= LONG_RUN and end > half * MOST_GROWTH:
+        summary.faults.append(f"the workers' memory grew from {half} to {end} KiB in the second half")
     if PLANTED in web.log():
         summary.faults.append("the log holds a planted phone number")
     return summary
