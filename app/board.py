@@ -98,6 +98,11 @@ class BoardCollector(Collector):
         yield _of_alarms(facts)
 
 
+def read_queues(redis: Redis, now: float) -> Mapping[str, tuple[int, float]]:
+    """Return depth and oldest age in seconds of each queue. Raises `RedisError`."""
+    return _read(redis, now)[0]
+
+
 def _read(redis: Redis, now: float) -> tuple[dict[str, tuple[int, float]], int, Facts]:
     """Return depth and oldest age in seconds of each queue, how many messages are unacknowledged, and the board."""
     with redis.pipeline(transaction=False) as pipeline:
