@@ -17,8 +17,8 @@ from tests.integration.conftest import MAIN
 from tests.integration.workbench import Workbench
 from workers.errors import ArchiverError, ConfigurationError, ForbiddenDeletionError, JunkMessageError
 
-PLANTED = "+15550001111"
-FORMS = (PLANTED, "15550001111", base64.b64encode(PLANTED.encode()).decode())
+PLANTED = "+15557779999"
+FORMS = (PLANTED, "15557779999", base64.b64encode(PLANTED.encode()).decode())
 EMBEDDED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
@@ -62,7 +62,7 @@ DROPPED = [
     raw_message(body=[[], {PLANTED: PLANTED}, EMBEDDED]),
     raw_message(body=[[], {"account_sid": {"a": PLANTED}, "recording_sid": [PLANTED]}, EMBEDDED]),
     raw_message(body=[[], {}, EMBEDDED | {"callbacks": [{"task": PLANTED, "args": [PLANTED]}]}]),
-    raw_message({"task": f"planted.{PLANTED}"}),
+    raw_message({"task": f"foreign.{PLANTED}"}),
     raw_message({"task": None}, body=[[], {"a": PLANTED}, EMBEDDED]),
     raw_message({"task": {"a": PLANTED}}),
     raw_message({"id": {"a": PLANTED}}),
