@@ -166,7 +166,10 @@ def find_redis_program(search_path: str | None = None) -> Path:
 
 
 def _redis_version(program: str) -> tuple[int, int]:
-    answer = subprocess.run([program, "--version"], capture_output=True, text=True, check=False, timeout=10)
+    try:
+        answer = subprocess.run([program, "--version"], capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, subprocess.SubprocessError):  # a program of another machine, or none at all
+        return 0, 0
     match = re.search(r"v=(\d+)\.(\d+)", answer.stdout)
     return (int(match[1]), int(match[2])) if match else (0, 0)
 

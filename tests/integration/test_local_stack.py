@@ -153,10 +153,11 @@ def test_redis_from_the_path(tmp_path: Path) -> None:
         assert server.program == installed
 
 
-def test_an_old_redis_is_passed_over(tmp_path: Path) -> None:
-    """A server older than kombu needs is not used."""
+@pytest.mark.parametrize("program", ["#!/bin/sh\necho Redis server v=5.0.3 sha=00000000:0\n", "of another machine"])
+def test_an_unfit_redis_is_passed_over(tmp_path: Path, program: str) -> None:
+    """A server that is older than kombu needs, or does not run here, is not used."""
     installed = tmp_path / "redis-server"
-    installed.write_text("#!/bin/sh\necho Redis server v=5.0.3 sha=00000000:0\n")
+    installed.write_text(program)
     installed.chmod(0o755)
     assert find_redis_program(search_path=str(tmp_path)) != installed
 
