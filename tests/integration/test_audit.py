@@ -264,7 +264,7 @@ def test_an_account_that_cannot_be_read_is_said_to_be(
     make_workbench: Callable[..., Workbench], archiver: CommandLine, simulator: Simulator
 ) -> None:
     """One account's outage does not hide the others, and the report does not look complete."""
-    simulator.store.accounts["AC" + "c3" * 16] = Account(sid="AC" + "c3" * 16, auth_tokens=["other"])
+    simulator.store.accounts["AC" + "c3" * 16] = Account(sid="AC" + "c3" * 16, auth_tokens=["other-token"])
     bench = make_workbench()
     archiver.use(bench)
     recording = ok(bench)
