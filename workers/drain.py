@@ -18,7 +18,8 @@ from celery import signals
 from celery.worker import state
 
 FINISH_S: Final = 18.0  # for what is under way
-_STOP_S: Final = 3.0  # for what Celery has to tidy up afterwards
+_STOP_S: Final = 1.5  # for what Celery has to tidy up afterwards
+_HAND_BACK_S: Final = 1.5  # while Redis is away, messages come back by themselves, later
 _POLL_S: Final = 0.1
 
 log = structlog.get_logger()
@@ -66,7 +67,9 @@ class Drain:
         if not state.active_requests:
             state.should_stop = os.EX_OK  # type: ignore[assignment] # an exit code, whatever celery-types says
             self._hurry.wait(_STOP_S)  # and this thread is gone with the process
-        self._hand_back()
+        handing_back = Thread(target=self._hand_back, name="hand-back", daemon=True)
+        handing_back.start()
+        handing_back.join(_HAND_BACK_S)
         self._end(os.EX_OK)
 
     def _take_no_more(self) -> None:
@@ -76,7 +79,7 @@ class Drain:
         """Put what was not finished where the next worker takes from, and give up the leases that would forbid it."""
         self._release()
         left = [request for request in tuple(state.reserved_requests) if not request.acknowledged]
-        with suppress(Exception):  # Redis may be away: the messages come back by themselves, later
+        with suppress(Exception):  # Redis may be away
             for request in left:
                 request.message.reject(requeue=True)
         log.warning("worker_drained", handed_back=len(left))

@@ -97,3 +97,18 @@ def test_what_waits_for_its_next_try_is_handed_back(stack: Stack) -> None:
     assert end(stack, signal.SIGTERM) < 5
     with queue(stack) as client:
         assert (client.llen(f"{KEY_PREFIX}archive"), client.hlen(f"{KEY_PREFIX}unacked")) == (1, 0)
+
+
+def test_a_frozen_redis_does_not_hold_it_up(s3_server: S3Server) -> None:
+    """Where nothing can be handed back, the worker ends all the same."""
+    with RedisServer() as frozen, Stack(redis_server=frozen, s3_server=s3_server) as stack:
+        stalled = stack.simulator.inject(Stall(at=0.5))
+        call(stack)
+        wait_until(lambda: stalled.hits, timeout_s=10, what="download under way")
+        frozen.pause()
+        stack.worker.signal(signal.SIGTERM)
+        wait_until(lambda: "worker_draining" in stack.worker.tail(100), timeout_s=10, what="drain")
+        stack.worker.signal(signal.SIGTERM)
+        wait_until(lambda: not stack.worker.alive, timeout_s=10, what="end of the worker")
+        frozen.resume()
+    assert stack.worker.returncode == 0
