@@ -82,9 +82,18 @@ class Image:
 
     def command(self, arguments: Sequence[str]) -> list[str]:
         """Return what starts the image's entry with these arguments, in a container of its own."""
-        inside = ["env", "--chdir", self.config["WorkingDir"], *self.config["Entrypoint"], *arguments]
         unshare = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
-        return [*unshare, "sh", "-c", _ENTER, "enter", str(shutil.which("chroot")), str(self.root), self.user, *inside]
+        enter = ["sh", "-c", _ENTER, "enter", str(shutil.which("chroot")), str(self.root), self.user]
+        return [*unshare, *enter, *self._inside(arguments)]
+
+    def beside(self, process: Process, arguments: Sequence[str]) -> list[str]:
+        """Return what starts the image's entry in the container of a process that runs, as a health check is."""
+        first = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0]
+        enter = ["nsenter", "--target", first, "--mount", "--pid", "--", str(shutil.which("chroot"))]
+        return [*enter, f"--userspec={self.user}", str(self.root), *self._inside(arguments)]
+
+    def _inside(self, arguments: Sequence[str]) -> list[str]:
+        return ["env", "--chdir", self.config["WorkingDir"], *self.config["Entrypoint"], *arguments]
 
 
 class ImageError(Exception):
@@ -103,6 +112,7 @@ def main(argv: list[str] | None = None) -> int:
             _judge_files(image)
             _judge_command_line(image)
             with _running(image) as stack:
+                _judge_health(image, stack)
                 _judge_drain(stack, options.calls)
     except (ImageError, StartError, TimeoutError, subprocess.CalledProcessError) as error:
         print(f"image-check: {error}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
@@ -204,6 +214,18 @@ def _judge_command_line(image: Image) -> None:
     _require(tried.stdout.split() == ["1", image.user.partition(":")[0]], str(tried))
     _require("Read-only file system" in tried.stderr, str(tried.stderr))
     _say(f"{shown.stdout.strip()}; process 1, unprivileged, read-only root, writable tmpfs")
+
+
+def _judge_health(image: Image, stack: Stack) -> None:
+    """See that a health check in the container of each process finds it well."""
+    for name in ("worker.archive", "worker.delete", "beat"):
+        command = image.beside(stack.processes[name], ["health", name.partition(".")[0]])
+
+        def is_well(command: Sequence[str] = command) -> bool:
+            return subprocess.run(command, env=image.environment, capture_output=True, check=False).returncode == 0
+
+        wait_until(is_well, timeout_s=30, what=f"{name} well", interval_s=1.0)
+    _say("the health checks of workers and beat find them well")
 
 
 def _judge_drain(stack: Stack, calls: int) -> None:

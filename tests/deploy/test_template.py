@@ -298,6 +298,18 @@ def test_the_commands_are_the_procfiles(stack: Worked) -> None:
     assert sorted(queues) == sorted(["archive", "audit", "backfill", "delete", "sweep"])
 
 
+def test_health_is_asked_through_the_images_entry(stack: Worked) -> None:
+    """The health checks of workers and beat run the command line as the image starts it; web answers for itself."""
+    (entry,) = map(json.loads, instructions("ENTRYPOINT"))
+    checks = {name: container(task).get("HealthCheck", {}).get("Command") for name, task in tasks(stack).items()}
+    asked = {"Worker": "worker", "Deleter": "worker", "Beat": "beat"}
+    assert {name: checks[name] for name in asked} == {
+        name: ["CMD", *entry, "health", process] for name, process in asked.items()
+    }
+    assert "/healthz" in checks["Web"][-1]
+    assert checks["Operator"] is None
+
+
 def test_the_way_in_is_the_callback(stack: Worked) -> None:
     """From outside only the callback and the health pages are reached, by TLS, and never with a redirect."""
     (listener,) = stack.resources("ElasticLoadBalancingV2::Listener").values()
