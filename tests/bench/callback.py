@@ -31,8 +31,8 @@ def run(rounds: int) -> Iterator[Row]:
     requests = [signed(f"RE{secrets.token_hex(16)}") for _ in range(200)]
     with contextlib.ExitStack() as stack:
         redis_server = stack.enter_context(RedisServer())
-        ours = stack.enter_context(_ours(redis_server))
-        servers = {"ours": (ours.port, ours.web.pid)}
+        product = stack.enter_context(ours(redis_server))
+        servers = {"ours": (product.port, product.web.pid)}
         for database, (module, name) in enumerate(RIVALS.items(), start=1):
             servers[name] = stack.enter_context(_rival(module, redis_server, database))
 
@@ -99,7 +99,7 @@ def signed(recording_sid: str) -> bytes:
 
 
 @contextlib.contextmanager
-def _ours(redis_server: RedisServer) -> Iterator[Stack]:
+def ours(redis_server: RedisServer) -> Iterator[Stack]:
     settings = {"PUBLIC_URL": PUBLIC_URL, "WEB_CONCURRENCY": "1"}
     with (
         Sides() as sides,
