@@ -225,6 +225,7 @@ def _judge_health(image: Image, stack: Stack) -> None:
             return subprocess.run(command, env=image.environment, capture_output=True, check=False).returncode == 0
 
         wait_until(is_well, timeout_s=30, what=f"{name} well", interval_s=1.0)
+    _require("SecurityWarning" not in stack.tails(200), f"a process warns of its user\n{stack.tails()}")
     _say("the health checks of workers and beat find them well")
 
 

@@ -352,3 +352,9 @@ def test_alarms_reach_somebody_or_scale(stack: Worked) -> None:
     for name, alarm in stack.resources("CloudWatch::Alarm").items():
         assert alarm["AlarmActions"] in (["<Alarms>"], ["<MoreWorkers>"], ["<FewerWorkers>"]), name
         assert alarm["Namespace"].startswith("AWS/") or alarm["MetricName"] in metrics, name
+
+
+def test_every_alarm_is_explained(stack: Worked) -> None:
+    """The page says of each alarm what it means."""
+    page = (ROOT / "deploy" / "ecs" / "README.md").read_text()
+    assert [name for name in stack.resources("CloudWatch::Alarm") if f"`{name}`" not in page] == []
