@@ -28,6 +28,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--histories", type=int, help="how many, from --seed on")
     parser.add_argument("--seed", type=int, default=0, help="the first one; without --histories the only one")
     parser.add_argument("--matrix", action="store_true", help="the single-fault matrix")
+    parser.add_argument("--fail-fast", action="store_true", help="end with the first violation")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one for each core)")
     asked = parser.parse_args(arguments)
     if asked.histories is None and not asked.matrix:
@@ -37,18 +38,18 @@ def main(arguments: list[str]) -> int:
         return 1 if outcome.violations else 0
     jobs = (matrix() if asked.matrix else []) + histories(asked.seed, asked.histories or 0)
     began = time.monotonic()
-    summary = _worked_off(jobs, asked.jobs)
+    summary = _worked_off(jobs, asked.jobs, fail_fast=asked.fail_fast)
     _report(summary, time.monotonic() - began)
     return 1 if summary.failures else 0
 
 
-def _worked_off(jobs: list[Job], processes: int) -> Summary:
+def _worked_off(jobs: list[Job], processes: int, *, fail_fast: bool) -> Summary:
     console = Console(stderr=True)
     summary = Summary()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("histories", total=len(jobs))
-        for summary in work_off(jobs, processes):
+        for summary in work_off(jobs, processes, fail_fast=fail_fast):
             progress.update(task, advance=1, description=f"{summary.figures['failures']} failures")
     return summary
 

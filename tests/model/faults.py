@@ -138,6 +138,7 @@ _TWILIO_JSON_FAULTS = (
 )
 _TWILIO_NOT_YET = (Fault("not there yet", Moment.BEFORE, _answering(404, 20404)),)
 _TWILIO_MEDIA_FAULTS = (
+    Fault("400", Moment.BEFORE, _answering(400, 20001)),  # a gateway's, that says nothing of channels
     Fault("cut", Moment.ANSWER, _changed(lambda answer: replace(answer, broken_at=len(answer.body) // 2))),
     Fault("cut at once", Moment.ANSWER, _changed(lambda answer: replace(answer, broken_at=0))),
     Fault("cut in the end", Moment.ANSWER, _changed(lambda answer: replace(answer, broken_at=len(answer.body) - 1))),

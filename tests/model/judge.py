@@ -97,8 +97,7 @@ class Judge:
             return
         if place.kind == "quarantine":
             self._judge_metadata(version, set())
-            # Of a body that only the end of its connection ends, nobody can tell a cut from a corruption.
-            if recording is not None and not (recording.wronged or recording.tampered or recording.framing == "close"):
+            if recording is not None and not (recording.wronged or recording.tampered):
                 self.blame(f"2: in quarantine though nothing is wrong with it: {version.key}")
             return
         if recording is None or place.account != recording.account_sid:

@@ -113,7 +113,7 @@ def _late(world: World) -> list[str]:
     late = []
     for recording in world.twilio.recordings.values():
         began = now - timedelta(hours=2)  # of the sweeps
-        ordinary = not (recording.wronged or recording.tampered or recording.framing == "close")
+        ordinary = not (recording.wronged or recording.tampered)
         shown = max(recording.completed, recording.visible, recording.ready, recording.unfinished_until or began)
         what = _missing(world, recording)
         if ordinary and recording.created > now - world.variant.lookback and shown < began and what:

@@ -214,6 +214,8 @@ class World:
             strand.crash()
         if call.operation.startswith("DELETE"):
             self.judge.deleting(strand, call)
+        if call.operation == "GET media" and fault is not None and fault.name in ("400", "ends early"):
+            self._recording_of(call).wronged = True  # which looks like a fault of the content
         try:
             if fault is None or not before:
                 answer = self._carry_out(call, strand, act)
@@ -246,11 +248,14 @@ class World:
         if call.operation == "GET transcriptions" and answer.status == 200:
             strand.texts = {text["sid"] for text in json.loads(answer.body)["transcriptions"] if _is_finished(text)}
         if call.operation == "GET media" and answer.status == 200:
-            recording = self.twilio.recordings[call.target.rpartition("/")[2].partition(".")[0]]
+            recording = self._recording_of(call)
             if recording.damage:
                 recording.wronged = True
                 return DAMAGE[recording.damage.pop(0)](answer)
         return answer
+
+    def _recording_of(self, call: Call) -> Recording:
+        return self.twilio.recordings[call.target.rpartition("/")[2].partition(".")[0]]
 
     @staticmethod
     def _struck(fault: Fault, call: Call, answer: Any, act: Callable[[], Any]) -> Any:
