@@ -4,8 +4,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
+from redis import Redis
+from redis.exceptions import RedisError
+
+from app.board import Board
 from tests.model.broker import DEPTHS, Queue
 from tests.model.schedule import Call, Process, this_strand
 from workers.hints import LEASE_S
@@ -32,6 +36,17 @@ class Hinted:
         self.positions.clear()
 
 
+class _BoardRedis:
+    """What the board needs of Redis. `ask` makes a call that may fail."""
+
+    def __init__(self, ask: Callable[..., Any]) -> None:
+        self._ask = ask
+
+    def hset(self, _name: str, fact: str, _numbers: str) -> None:
+        if self._ask("post", fact, lambda: True, unknown=None) is None:
+            raise RedisError
+
+
 class MemoryHints:
     """Has every method of `workers.hints.Hints`, and keeps its promises: nothing that it says is to be relied upon."""
 
@@ -40,6 +55,7 @@ class MemoryHints:
         self._queue = queue
         self._gate = gate
         self._now = now
+        self.board = Board(cast(Redis, _BoardRedis(self._ask)))
 
     def queue_depth(self, queue: str) -> int:
         task = DEPTHS.get(queue)

@@ -81,6 +81,7 @@ class _Task:
     """What a Celery task is to itself: it knows how often it was retried, and can ask for one retry more."""
 
     def __init__(self, world: World, process: Process, message: Message) -> None:
+        self.name = message.task
         self.request = _Request(message.retries)
         self._world = world
         self._process = process
