@@ -99,7 +99,8 @@ def test_the_documents_say_what_was_checked_and_answered(workbench: Workbench) -
 def test_the_documents_carry_the_retention_of_the_media(make_workbench: Callable[..., Workbench]) -> None:
     """Proof lives as long as what it proves: request and deletion receipt are locked until the same date."""
     bench = make_workbench(object_lock=True).under(ARCHIVE_OBJECT_LOCK_MODE="GOVERNANCE", ARCHIVE_RETENTION_DAYS="10")
-    recording = archived(bench, date_created=datetime.now(UTC).replace(microsecond=0) - timedelta(days=2))
+    created = datetime.now(UTC).replace(microsecond=0) - timedelta(days=2)
+    recording = archived(bench, date_created=created, start_time=created - timedelta(days=1))
     bench.delete(recording)
     filing = bench.filing(recording)
     keys = [filing.media("wav"), filing.receipt, filing.deletion_request, filing.deletion]

@@ -102,7 +102,7 @@ def test_twins_without_a_lease_do_no_harm(workbench: Workbench) -> None:
 def test_the_receipt_states_what_was_served(workbench: Workbench) -> None:
     """Object, receipt and index are where the layout says, and the receipt is what the schema says."""
     bench = workbench.under(ARCHIVE_PREFIX="ours")
-    recording = bench.record()
+    recording = bench.record(start_time=now() - timedelta(days=1))
     source = bench.twilio.fetch(recording.account_sid, recording.sid)
     callback = {
         "AccountSid": recording.account_sid,
