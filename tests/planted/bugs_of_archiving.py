@@ -140,8 +140,8 @@ BUGS = (
         "writes the receipt before the index by which it is found",
         (
             PIPELINE,
-            "        for key in filing.index(recording.call_sid, recording.conference_sid):\n            self.archive.write_empty(key)\n        return self._write_receipt(fetched, verified, filing, callback, quarantine)\n",
-            "        receipt = self._write_receipt(fetched, verified, filing, callback, quarantine)\n        for key in filing.index(recording.call_sid, recording.conference_sid):\n            self.archive.write_empty(key)\n        return receipt\n",
+            "            for key in filing.index(",
+            "            self._write_receipt(fetched, verified, filing, callback, quarantine)\n            for key in filing.index(",
         ),
     ),
     bug(

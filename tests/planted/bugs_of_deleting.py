@@ -165,8 +165,8 @@ BUGS = (
         "counts failures of network and service in the quarantine document",
         (
             TASKS,
-            "        except ContentError as error:\n            record_failure(",
-            "        except ArchiverError as error:\n            record_failure(",
+            "        except ContentError as error:\n            CONTENT_FAILURES",
+            "        except ArchiverError as error:\n            CONTENT_FAILURES",
         ),
     ),
     bug(
