@@ -1,6 +1,5 @@
 """The Celery instance, each setting with its reason."""
 
-from datetime import timedelta
 from functools import partial
 from time import time
 from typing import Any, Final
@@ -82,8 +81,9 @@ def create_beat(settings: BeatSettings, limits: Limits | None = None) -> Celery:
         "sweep": {
             "task": SWEEP_TASK,
             "schedule": settings.SWEEP_INTERVAL,
-            # A sweep that nobody ran before the next one is due is not worth running.
-            "options": {"expires": max(settings.SWEEP_INTERVAL, timedelta(seconds=10)).total_seconds()},
+            # A sweep that nobody ran for long is not worth running. The hour is for workers whose clock is ahead: they
+            # must not drop every sweep. What piles up meanwhile costs nothing, since one sweep runs at a time.
+            "options": {"expires": settings.SWEEP_INTERVAL.total_seconds() + _HOUR_S},
         },
         # Asked for every hour and made once a day: this scheduler forgets, and may have been down at the hour.
         "audit": {"task": AUDIT_TASK, "schedule": crontab(minute="17"), "options": {"expires": _HOUR_S}},

@@ -12,7 +12,7 @@ import structlog
 from celery.worker.consumer import Consumer
 from kombu.message import Message
 
-from app.queue import TASKS
+from app.queue import SWEEP_TASK, TASKS
 
 _MOST_RETRIES: Final = 100
 _FARTHEST: Final = timedelta(hours=1)  # what is to be done later sits in this process's memory
@@ -29,8 +29,10 @@ class CarefulConsumer(Consumer):
         handle = super().create_task_handler(*args, **kwargs)
 
         def take(message: Message) -> None:
-            fault = fault_of(message, datetime.now(UTC))
+            now = datetime.now(UTC)
+            fault = fault_of(message, now)
             if fault is None:
+                _tell_if_expired(message.headers, now)
                 handle(message)
             else:
                 self._drop(message, fault)
@@ -70,6 +72,21 @@ def fault_of(message: Message, now: datetime) -> str | None:
     if "self" in message_kwargs:  # which is what Celery calls the task itself
         return "body"
     return "embedded" if any(embedded.values()) else None
+
+
+def _tell_if_expired(headers: Any, now: datetime) -> None:
+    """Say that Celery is about to drop a message whose time is over, which it does almost without a word.
+
+    A later sweep sends what was dropped again. But if the sweeps themselves expire, then all workers were too busy for
+    an hour, or this machine's clock is ahead of the scheduler's.
+    """
+    late_s = (now - datetime.fromisoformat(headers["expires"])).total_seconds() if headers.get("expires") else 0.0
+    if late_s <= 0:
+        return
+    if headers["task"] == SWEEP_TASK:
+        log.warning("sweep_expired", late_s=round(late_s), mend="compare the clocks: archiver check")
+    else:
+        log.info("message_expired", task=headers["task"], late_s=round(late_s))
 
 
 def _is_moment(value: object, latest: datetime | None = None) -> bool:

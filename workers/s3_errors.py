@@ -45,6 +45,8 @@ def _our_error(status: int, code: str, operation: str) -> ArchiverError:
     detail = f"S3 answered {status} {code} to {operation}"
     if code in _THROTTLED or status == 429:
         return ThrottledError("s3_throttled", detail)
+    if code == "RequestTimeTooSkewed":
+        return ConfigurationError("clock_wrong", f"{detail}: this machine's clock is off; let NTP set it")
     if code == "InvalidObjectState":
         return NotRestoredError("object_in_archive_tier", "S3 keeps the object in an archive tier; restore it first")
     if status >= 500 or status in (0, 408, 409) or code in _DAMAGED_ON_THE_WAY | _PASSING:

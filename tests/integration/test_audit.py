@@ -382,6 +382,12 @@ def test_a_worker_makes_the_daily_audit(
         wait_until(lambda: recording.deleted_at is not None, timeout_s=30, what="what was missing to be archived")
 
 
+def test_a_sweep_may_wait_for_an_hour() -> None:
+    """A worker whose clock is up to an hour ahead of the scheduler's takes no sweep for one that nobody wants."""
+    celery = create_beat(load(BeatSettings, {"REDIS_URL": "redis://127.0.0.1:1/0", "SWEEP_INTERVAL": "5m"}))
+    assert celery.conf.beat_schedule["sweep"]["options"]["expires"] == 3600 + 300
+
+
 def test_the_audit_is_asked_for_every_hour_on_a_queue_of_its_own() -> None:
     """A scheduler that forgets, and was down at the hour, misses no day; what nobody takes expires before the next."""
     celery = create_beat(load(BeatSettings, {"REDIS_URL": "redis://127.0.0.1:1/0"}))

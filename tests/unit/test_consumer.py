@@ -150,6 +150,21 @@ def test_a_message_of_ours_is_handed_on(consumer: CarefulConsumer, taken: Taken)
     assert (channel.acknowledged, logs) == ([], [])
 
 
+@pytest.mark.parametrize(
+    ("task", "said"), [("sweep", ("sweep_expired", "warning")), ("archive_recording", ("message_expired", "info"))]
+)
+def test_a_message_that_came_too_late_is_spoken_of(
+    consumer: CarefulConsumer, taken: Taken, task: str, said: tuple[str, str]
+) -> None:
+    """Celery drops it, and the log says so: sweeps that expire leave recordings to nobody."""
+    late = on(Channel(), as_celery_sends(task, expires=900.0))
+    with capture_logs() as logs:
+        consumer.create_task_handler()(late)
+    assert taken == [late]
+    assert [(entry["event"], entry["log_level"]) for entry in logs] == [said]
+    assert logs[0]["late_s"] == pytest.approx((datetime.now(UTC) - NOW).total_seconds() - 900, abs=60)
+
+
 def test_junk_is_acknowledged_and_not_handed_on(consumer: CarefulConsumer, taken: Taken) -> None:
     """It does not come back, and the log says in a word what was wrong."""
     channel = Channel()

@@ -53,6 +53,13 @@ def test_an_answer_says_what_to_do(status: int, code: str, kind: type[ArchiverEr
     assert "secret" not in str(error)
 
 
+def test_a_wrong_clock_is_called_that() -> None:
+    """S3 refuses what is signed with another time; policy and keys have nothing to do with it."""
+    error = raised(client_error(403, "RequestTimeTooSkewed"))
+    assert error.reason == "clock_wrong"
+    assert "NTP" in error.detail
+
+
 @pytest.mark.parametrize("code", ["NoSuchKey", "NoSuchVersion", "404", "ObjectLockConfigurationNotFoundError"])
 def test_what_is_not_there_may_be_no_error(code: str) -> None:
     """Where a missing object is an answer, the block ends quietly; a missing bucket is an error nevertheless."""
