@@ -11,6 +11,7 @@ import re
 from bisect import bisect
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
 from threading import Lock
 from urllib.parse import quote, urlsplit
 
@@ -55,10 +56,14 @@ class Output:
             self.keep(f"{process.name}.log", process.log.read_bytes())
         if process.name == "redis":  # its append-only file has every message that was ever there
             for file in process.log.parent.rglob("*.aof"):
-                text = file.read_text("utf-8", "surrogateescape")
-                self.keep("redis", text)
-                for body in MESSAGE_BODY.findall(text):
-                    self.keep("message", base64.b64decode(body))
+                self.keep_queue(file)
+
+    def keep_queue(self, file: Path) -> None:
+        """Keep an append-only file, and what the messages in it hold."""
+        text = file.read_text("utf-8", "surrogateescape")
+        self.keep("redis", text)
+        for body in MESSAGE_BODY.findall(text):
+            self.keep("message", base64.b64decode(body))
 
     def learn(self, environ: Mapping[str, str]) -> None:
         """Learn the secrets in the environment of a process."""

@@ -22,7 +22,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from app.settings import WorkerSettings
 from workers import s3_listing
-from workers.errors import ContentError, TemporaryError
+from workers.errors import ArchiverError, ContentError, TemporaryError
 from workers.media import MediaFacts, MediaStream
 from workers.s3_errors import TAKEN, AlreadyThereError, translated
 from workers.s3_writer import ObjectWriter
@@ -30,7 +30,7 @@ from workers.s3_writer import ObjectWriter
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import CompletedPartTypeDef
+    from mypy_boto3_s3.type_defs import CompletedPartTypeDef, MultipartUploadTypeDef
 
 PART_BYTES: Final = 8 * 1024 * 1024  # 10,000 parts hold 84 GB; Twilio's longest recording is under 3 GB
 MAX_DOCUMENT_BYTES: Final = 32 * 1024 * 1024  # twice what is read of an answer of Twilio's, which receipts hold
@@ -139,8 +139,11 @@ class Archive:
         if len(part) == self._part_bytes:
             # A large recording is not uploaded a second time only to learn that it is there.
             if self.head(key) is not None:
-                return self._compare_parts(stream, part, key, lock)
-            return self._store_parts(stream, part, key, options, lock)
+                stored = self._compare_parts(stream, part, key, lock)
+            else:
+                stored = self._store_parts(stream, part, key, options, lock)
+            self._abort_others(key)
+            return stored
         media = stream.finish()
         checksum = b64encode(bytes.fromhex(media.sha256)).decode()
         options["Metadata"] = {**metadata, "sha256": media.sha256}
@@ -221,6 +224,20 @@ class Archive:
             self._s3.abort_multipart_upload(**target)
         except (ClientError, BotoCoreError):
             return
+
+    def _abort_others(self, key: str) -> None:
+        """Throw away what attempts that died have left of an object that is there: it can't become visible any more."""
+        with suppress(ArchiverError):  # what can't be listed is left to the daily sweep
+            for upload in self._uploads(key):
+                if upload["Key"] == key:
+                    self._abort({"Bucket": self.bucket, "Key": key, "UploadId": upload["UploadId"], **self._owner})
+
+    def _uploads(self, prefix: str) -> list["MultipartUploadTypeDef"]:
+        """Return the uploads that are open under a prefix."""
+        with translated():
+            pages = self._s3.get_paginator("list_multipart_uploads")
+            found = pages.paginate(Bucket=self.bucket, Prefix=prefix, **self._owner)
+            return [upload for page in found for upload in page.get("Uploads", ())]
 
     def digest(self, key: str, version_id: str | None) -> str:
         """Re-read an object and return the lower-case hex SHA-256 of its bytes."""
@@ -371,11 +388,7 @@ class Archive:
 
     def abort_stale_uploads(self, before: datetime) -> int:
         """Throw away the parts of our uploads that began before a moment and never ended; return how many."""
-        stale = []
-        with translated():
-            pages = self._s3.get_paginator("list_multipart_uploads")
-            for page in pages.paginate(Bucket=self.bucket, Prefix=f"{self.prefix}recordings/", **self._owner):
-                stale += [upload for upload in page.get("Uploads", ()) if upload["Initiated"] < before]
+        stale = [upload for upload in self._uploads(f"{self.prefix}recordings/") if upload["Initiated"] < before]
         for upload in stale:
             self._abort({"Bucket": self.bucket, "Key": upload["Key"], "UploadId": upload["UploadId"], **self._owner})
         return len(stale)

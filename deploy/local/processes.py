@@ -184,12 +184,16 @@ class Process:
             self.start()
 
     def respawn(self) -> bool:
-        """Restart it if it ended without `terminate`; True when it did."""
-        with self._lock:
+        """Restart it if it ended without `terminate`; True when it did. Leaves alone what others are busy with."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
             if self.alive or not self._wanted:
                 return False
             self.restart()
             return True
+        finally:
+            self._lock.release()
 
     def wait_ready(self, predicate: Callable[[], object], *, timeout_s: float) -> None:
         """Poll `predicate` until it is true.

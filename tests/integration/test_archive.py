@@ -281,6 +281,26 @@ def test_stale_uploads_of_ours_are_thrown_away(workbench: Workbench) -> None:
     assert archive.abort_stale_uploads(now() + timedelta(hours=1)) == 0
 
 
+@pytest.mark.parametrize("is_there", [False, True], ids=["stored now", "stored before"])
+def test_an_object_leaves_no_other_upload_of_its_key(workbench: Workbench, is_there: bool) -> None:
+    """What dead attempts have left goes as soon as the object is there; uploads under other keys stay."""
+    client, name = workbench.bucket.client, workbench.bucket.name
+    if is_there:
+        store(workbench.archive, LARGE)
+    for key in (KEY, KEY, KEY + "x"):
+        client.create_multipart_upload(Bucket=name, Key=key)
+    store(workbench.archive, LARGE)
+    assert workbench.uploads() == [KEY + "x"]
+    assert workbench.bucket.body(KEY) == LARGE
+
+
+def test_uploads_that_cannot_be_listed_are_left_to_the_sweep(workbench: Workbench) -> None:
+    """A refusal to list what else is open does not keep a recording from being stored."""
+    workbench.proxy.inject(refusal(carried_out=False), "ListMultipartUploads")
+    stored = store(workbench.archive, LARGE)
+    assert (stored.is_new, workbench.bucket.body(KEY)) == (True, LARGE)
+
+
 # Stores without versions
 
 
