@@ -53,6 +53,7 @@ def test_every_exchange_is_shown_three_times(redis_server: RedisServer) -> None:
 
     with watched(redis_server, watch) as client:
         client.ping()
+        wait_until(lambda: seen[-1][:2] == ("PING", "sent"), timeout_s=5, what="the end of the ping")
         seen.clear()
         with client.pipeline() as pipeline:
             pipeline.delete("list").lpush("list", "word").execute()
