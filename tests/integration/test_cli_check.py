@@ -450,19 +450,19 @@ def port_that_web_does_not_know(planting: Planting) -> dict[str, str | None]:
 
 @case("web: signed POST", "red", found="knows auth token 2 but not the first", mend="the whole TWILIO_AUTH_TOKEN")
 def web_without_the_new_token(planting: Planting) -> dict[str, str | None]:
-    planting.main.auth_tokens = ["new", TOKENS[0]]
+    planting.main.auth_tokens = ["promoted-token", TOKENS[0]]
     return {"TWILIO_AUTH_TOKEN": f"new,{TOKENS[0]}"}
 
 
 @case("web: signed POST", "red", found="another auth token for the main account", mend="the same TWILIO_ACCOUNT_SID")
 def web_with_other_tokens(planting: Planting) -> dict[str, str | None]:
-    planting.main.auth_tokens = ["new"]
-    return {"TWILIO_AUTH_TOKEN": "new"}
+    planting.main.auth_tokens = ["promoted-token"]
+    return {"TWILIO_AUTH_TOKEN": "promoted-token"}
 
 
 @case("web: signing keys", "red", found=f"auth token 1 of {SUB}", mend="TWILIO_ACCOUNTS as here")
 def web_with_other_tokens_of_a_subaccount(_: Planting) -> dict[str, str | None]:
-    return {"TWILIO_ACCOUNTS": json.dumps([{"account_sid": SUB, "auth_tokens": ["new"]}])}
+    return {"TWILIO_ACCOUNTS": json.dumps([{"account_sid": SUB, "auth_tokens": ["promoted-token"]}])}
 
 
 @case("web: signed POST", "red", found="X-Twilio-Signature is lost", mend="pass X-Twilio-Signature on")
