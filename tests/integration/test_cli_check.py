@@ -451,7 +451,7 @@ def port_that_web_does_not_know(planting: Planting) -> dict[str, str | None]:
 @case("web: signed POST", "red", found="knows auth token 2 but not the first", mend="the whole TWILIO_AUTH_TOKEN")
 def web_without_the_new_token(planting: Planting) -> dict[str, str | None]:
     planting.main.auth_tokens = ["promoted-token", TOKENS[0]]
-    return {"TWILIO_AUTH_TOKEN": f"new,{TOKENS[0]}"}
+    return {"TWILIO_AUTH_TOKEN": f"promoted-token,{TOKENS[0]}"}
 
 
 @case("web: signed POST", "red", found="another auth token for the main account", mend="the same TWILIO_ACCOUNT_SID")
