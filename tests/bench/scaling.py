@@ -23,7 +23,9 @@ from tests.bench.sides import Event, Sides, new_sid
 
 RESULT: Final = ROOT / "deploy" / "scaling.json"
 _SHORT_BYTES: Final = 30 * 32_000 + 44
-_LONG_BYTES: Final = 200 * 32_000 + 44  # still one part
+_PART_BYTES: Final = 200 * 32_000 + 44  # still one part, the most that a recording holds in memory
+_LONG_BYTES: Final = 3600 * 32_000 + 44  # what a megabyte takes is seen in long ones
+_LONG_SHARE: Final = 30  # one for so many short ones
 _MB: Final = 1_000_000
 
 
@@ -56,12 +58,13 @@ def _of_the_worker(count: int) -> dict[str, Any]:
             short = archive(stack, sides, count, _SHORT_BYTES)
             commands = sum(each["calls"] for each in client.info("commandstats").values())
         requests = Counter(_kind(event) for life in short.lives for event in life.events)
-        long = archive(stack, sides, count, _LONG_BYTES)
+        many = max(4, count // _LONG_SHARE)
+        long = archive(stack, sides, many, _LONG_BYTES)
         bytes_8 = costs.pss_bytes(stack.worker.pid)
     with Sides(100.0) as sides, working(sides, CELERY_CONCURRENCY="32") as stack:
-        archive(stack, sides, 128, _LONG_BYTES)
+        archive(stack, sides, 128, _PART_BYTES)
         bytes_32 = costs.pss_bytes(stack.worker.pid)
-    short_ms, long_ms = (1000 * batch.cpu_s / count for batch in (short, long))
+    short_ms, long_ms = 1000 * short.cpu_s / count, 1000 * long.cpu_s / many
     per_mb = (long_ms - short_ms) / ((_LONG_BYTES - _SHORT_BYTES) / _MB)
     return {
         "worker_cpu_ms": round(short_ms - per_mb * _SHORT_BYTES / _MB, 1),
