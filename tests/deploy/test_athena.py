@@ -12,6 +12,7 @@ from deploy.local.servers import ROOT
 from tests.deploy.conftest import Tool
 from tests.deploy.split import Split
 
+pytestmark = pytest.mark.timeout(300)  # the first test waits for a whole run of the product
 ATHENA = ROOT / "deploy" / "athena"
 Rows = list[dict[str, Any]]
 

@@ -9,6 +9,8 @@ from tests.deploy.policies import Policy, Request, is_allowed, read_policy
 from tests.deploy.s3_actions import KEY, needed
 from tests.deploy.split import ROLES, Split
 
+pytestmark = pytest.mark.timeout(300)  # the first test waits for a whole run of the product
+
 
 def policies(name: str, bucket: str, prefix: str = "") -> list[Policy]:
     """Return a role's policy and the bucket's."""
