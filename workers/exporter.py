@@ -45,5 +45,6 @@ def _expect(settings: WorkerSettings) -> None:
             metrics.ATTEMPTS.labels(task, outcome)
     for name in metrics.STAGES:
         metrics.STAGE_SECONDS.labels(name)
+    metrics.TWILIO_ANSWERS.labels("GET", "429")
     for outcome in metrics.DELETION_OUTCOMES:
         metrics.DELETIONS.labels(outcome)
