@@ -301,7 +301,7 @@ def misspelled_setting(_: Planting) -> dict[str, str | None]:
 
 @case(f"Twilio {MAIN}: auth token", "red", found="401, code 20003", mend="copy the auth token")
 def wrong_token(_: Planting) -> dict[str, str | None]:
-    return {"TWILIO_AUTH_TOKEN": "stale"}
+    return {"TWILIO_AUTH_TOKEN": "stale-token"}
 
 
 @case(f"Twilio {MAIN}: auth token", "amber", found="number 1 (401", mend="put a token that works first")
@@ -344,7 +344,7 @@ def credentials_for_tests(planting: Planting) -> dict[str, str | None]:
 
 @case(f"Twilio {MAIN}: API key", "red", found="401", mend="correct key and secret")
 def wrong_key_secret(_: Planting) -> dict[str, str | None]:
-    return {"TWILIO_API_SECRET": "stale"}
+    return {"TWILIO_API_SECRET": "stale-secret"}
 
 
 @case(f"Twilio {MAIN}: API key", "red", found="403", mend="leave to list, read and delete")
@@ -521,7 +521,7 @@ def proxy_without_web(planting: Planting) -> dict[str, str | None]:
 
 @case("web: credentials", "red", found="not asked for", mend="the same WEBHOOK_USERNAME and WEBHOOK_PASSWORD")
 def web_without_credentials(_: Planting) -> dict[str, str | None]:
-    return {"WEBHOOK_USERNAME": "twilio", "WEBHOOK_PASSWORD": "hush"}
+    return {"WEBHOOK_USERNAME": "twilio", "WEBHOOK_PASSWORD": "hush-hush"}
 
 
 # Redis
@@ -774,7 +774,7 @@ def test_wrong_credentials_of_s3_are_found(bench: Workbench, changes: dict[str, 
 
 @pytest.fixture(scope="module")
 def own_redis() -> Iterator[RedisServer]:
-    with RedisServer(password="hush") as server:
+    with RedisServer(password="hush-hush") as server:
         yield server
 
 
@@ -853,19 +853,19 @@ def test_a_certificate_that_twilio_would_refuse_is_found(
 @pytest.fixture(scope="module")
 def guarded(redis_server: RedisServer, s3_server: S3Server) -> Iterator[Front]:
     """Return the front of a web process that asks for credentials and has no Redis."""
-    settings = {"WEBHOOK_USERNAME": "twilio", "WEBHOOK_PASSWORD": "hush", "REDIS_URL": NOBODY}
+    settings = {"WEBHOOK_USERNAME": "twilio", "WEBHOOK_PASSWORD": "hush-hush", "REDIS_URL": NOBODY}
     with Front() as front, running_behind(front, redis_server, s3_server, **settings):
         yield front
 
 
-RIGHT = {"WEBHOOK_USERNAME": "twilio", "WEBHOOK_PASSWORD": "hush"}
+RIGHT = {"WEBHOOK_USERNAME": "twilio", "WEBHOOK_PASSWORD": "hush-hush"}
 
 
 @pytest.mark.parametrize(
     ("name", "given", "state", "found", "mend"),
     [
         ("credentials", RIGHT, "green", "asked for, and right", ""),
-        ("signed POST", {**RIGHT, "WEBHOOK_PASSWORD": "hash"}, "red", "refuses the credentials", "the same WEBHOOK"),
+        ("signed POST", {**RIGHT, "WEBHOOK_PASSWORD": "hash-hash"}, "red", "refuses the credentials", "the same WEBHOOK"),
         (
             "signed POST",
             {},

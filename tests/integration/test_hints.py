@@ -195,9 +195,9 @@ def test_a_planted_lease_is_taken_over(redis_server: RedisServer, redis_database
     name = f"{KEY_PREFIX}lease:{SID}"
     with redis_server.client(redis_database) as client:
         if planted == "a list":
-            client.rpush(name, "planted")
+            client.rpush(name, "somebody else")
         else:
-            client.set(name, "planted", ex=86_400 if planted == "for a day" else None)
+            client.set(name, "somebody else", ex=86_400 if planted == "for a day" else None)
     ours, theirs = hints(redis_server.url(redis_database)), hints(redis_server.url(redis_database))
     with ours.lease(SID) as free, theirs.lease(SID) as other:
         assert free
