@@ -539,7 +539,7 @@ def database_that_does_not_exist(_: Planting) -> dict[str, str | None]:
 
 @case("Redis: reached", "red", found="refuses the password", mend="correct user name and password in REDIS_URL")
 def password_that_redis_does_not_know(_: Planting) -> dict[str, str | None]:
-    return {"REDIS_URL": os.environ["REDIS_URL"].replace("redis://", "redis://nobody:hush@")}
+    return {"REDIS_URL": os.environ["REDIS_URL"].replace("redis://", "redis://nobody:hush-hush@")}
 
 
 @case("Redis: reached", "red", found="no answer", mend="begin REDIS_URL with redis://")
@@ -865,7 +865,13 @@ RIGHT = {"WEBHOOK_USERNAME": "twilio", "WEBHOOK_PASSWORD": "hush-hush"}
     ("name", "given", "state", "found", "mend"),
     [
         ("credentials", RIGHT, "green", "asked for, and right", ""),
-        ("signed POST", {**RIGHT, "WEBHOOK_PASSWORD": "hash-hash"}, "red", "refuses the credentials", "the same WEBHOOK"),
+        (
+            "signed POST",
+            {**RIGHT, "WEBHOOK_PASSWORD": "hash-hash"},
+            "red",
+            "refuses the credentials",
+            "the same WEBHOOK",
+        ),
         (
             "signed POST",
             {},
