@@ -1,6 +1,5 @@
 """What every test may use: real servers, started at their first use and shared, isolated for each test."""
 
-import itertools
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -57,16 +56,14 @@ def s3_server() -> Iterator[S3Server]:
 
 @pytest.fixture(scope="session")
 def databases() -> Iterator[int]:
-    return itertools.cycle(range(RedisServer.databases))
+    """Yield numbers of databases, none twice: what one test left there, or what still runs, reaches no other."""
+    return iter(range(RedisServer.databases))
 
 
 @pytest.fixture
-def redis_database(redis_server: RedisServer, databases: Iterator[int]) -> int:
+def redis_database(databases: Iterator[int]) -> int:
     """Return the number of an empty database of `redis_server`."""
-    database = next(databases)
-    with redis_server.client(database) as client:
-        client.flushdb()
-    return database
+    return next(databases)
 
 
 @pytest.fixture

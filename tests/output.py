@@ -68,7 +68,10 @@ class Output:
     def learn(self, environ: Mapping[str, str]) -> None:
         """Learn the secrets in the environment of a process."""
         with suppress(ValueError):  # a URL or JSON that is wrong on purpose
-            self._secrets |= set(_secrets(environ))
+            secrets = set(_secrets(environ))
+            short = [secret for secret in secrets if len(secret) < SHORTEST]
+            assert not short, f"{short} could be anything: use longer ones"
+            self._secrets |= secrets
 
     def holds(self, text: str) -> bool:
         """Tell whether a text was put out, to be sure that one was looked for where it could be."""
@@ -104,7 +107,6 @@ def _secrets(environ: Mapping[str, str]) -> Iterator[str]:
 
 def _forms(secret: str) -> Iterator[bytes]:
     """Yield how a secret may look when it gets out: as it is, quoted, or anywhere in base64."""
-    assert len(secret) >= SHORTEST or secret == MARK, f"{secret!r} could be anything: use a longer one"
     yield secret.encode()
     yield quote(secret).encode()
     for before in range(3):

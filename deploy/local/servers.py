@@ -106,7 +106,7 @@ class RedisServer(LocalServer):
     """
 
     name = "redis"
-    databases = 64
+    databases = 4096  # one for each test, so that none is used twice
 
     def __init__(self, *, password: str = "", maxmemory: str = "0", search_path: str | None = None) -> None:
         """Configure the server; `maxmemory` as Redis writes it ("8mb"), "0" for no bound."""

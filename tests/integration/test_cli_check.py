@@ -306,12 +306,12 @@ def wrong_token(_: Planting) -> dict[str, str | None]:
 
 @case(f"Twilio {MAIN}: auth token", "amber", found="number 1 (401", mend="put a token that works first")
 def tokens_in_wrong_order(_: Planting) -> dict[str, str | None]:
-    return {"TWILIO_AUTH_TOKEN": "stale,main-token-one"}
+    return {"TWILIO_AUTH_TOKEN": "stale-token,main-token-one"}
 
 
 @case(f"Twilio {MAIN}: auth token", "amber", found="number 2 (401", mend="leave it out")
 def token_left_over(_: Planting) -> dict[str, str | None]:
-    return {"TWILIO_AUTH_TOKEN": "main-token-one,stale"}
+    return {"TWILIO_AUTH_TOKEN": "main-token-one,stale-token"}
 
 
 @case(f"Twilio {SUB}: auth token", "red", found="20003", mend="copy the auth token of this account")
