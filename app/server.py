@@ -83,6 +83,21 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no typ
         if conn.arrived:  # together with the request before
             self._look(conn)
 
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """Accept connections or leave them to others; at the end take those that wait, and let the rest be refused.
+
+        gthread keeps its listeners until its last connection has ended: whoever connected meanwhile would wait for
+        that, and be reset. A refused connection is tried elsewhere, or again, at once.
+        """
+        super().set_accept_enabled(enabled)
+        while self.sockets and not (enabled or self.alive):
+            listener = self.sockets.pop()
+            before = -1
+            while before < self.nr_conns < self.worker_connections:
+                before = self.nr_conns
+                self.accept(listener)
+            listener.close()
+
     def murder_pending(self) -> None:
         """Close connections whose time is over; with no place left, that is the oldest of those that crowd."""
         if self.nr_conns >= self.worker_connections:

@@ -116,6 +116,11 @@ def _is_gone(client: socket.socket) -> bool:
     return False
 
 
+def _is_refused(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) != 0
+
+
 def seconds_of_a_callback(web: Web) -> float:
     started = time.monotonic()
     with web.wire() as wire:
@@ -187,7 +192,7 @@ def test_who_never_reads_is_sent_away(web: Web, twin: Web) -> None:
 
 
 def test_what_has_begun_is_answered_before_the_end(redis_server: RedisServer, s3_server: S3Server) -> None:
-    """When the process is told to stop, a request that is on its way is still taken, and the connection closed."""
+    """When the process is told to stop, a request on its way is still taken, and whoever comes then is refused."""
     fields = fields_of(MAIN.sid, f"RE{secrets.token_hex(16)}")
     data = callback(fields, "main-token")
     process = web_process([MAIN], redis_server, s3_server, WEB_CONCURRENCY="1")  # so that what answers gets the signal
@@ -197,6 +202,7 @@ def test_what_has_begun_is_answered_before_the_end(redis_server: RedisServer, s3
         web.get("/healthz")  # by now the first part has been read
         web.stack.web.signal(signal.SIGTERM)
         wait_until(lambda: "Handling signal: term" in web.log(), timeout_s=5, what="the beginning of the end")
+        wait_until(lambda: _is_refused(web.stack.port), timeout_s=5, what="that connections are refused")
         connection.sendall(data[-10:])
         answer = b"".join(iter(lambda: connection.recv(1024), b""))
         assert answer.startswith(b"HTTP/1.1 204 ")
