@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, urljoin, urlsplit
 import requests
 import structlog
 import urllib3
-from requests.adapters import BaseAdapter, HTTPAdapter
+from requests.adapters import HTTPAdapter
 from urllib3.util import parse_url
 
 from app.recording import MalformedError, Recording, is_sid, utc, utc_day
@@ -83,6 +83,16 @@ class _Session(requests.Session):
         return None
 
 
+def _connected(connections: int) -> requests.Session:
+    session = _Session()
+    # No proxy, netrc or CA bundle from the environment: a credential must never go anywhere else.
+    session.trust_env = False
+    session.headers["Accept-Encoding"] = "identity"
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, HTTPAdapter(pool_connections=8, pool_maxsize=connections, max_retries=0))
+    return session
+
+
 class TwilioApi:
     """Speaks to Twilio for every configured account. Thread-safe; keeps connections alive."""
 
@@ -92,21 +102,15 @@ class TwilioApi:
         connections: int = 8,
         read_timeout_s: float = _READ_TIMEOUT_S,
         *,
-        adapter: BaseAdapter | None = None,
+        session: requests.Session | None = None,
         pause: Callable[[float], None] = sleep,
     ) -> None:
-        """Take the accounts; `adapter` carries requests instead of a pool of connections, `pause` waits for seconds."""
+        """Take the accounts; `session` sends requests instead of one with connections, `pause` waits for seconds."""
         self._accounts = accounts
         self._pause = pause
         self._places = {sid: str(place) for place, sid in enumerate(accounts)}
         self._timeouts_s = (_CONNECT_TIMEOUT_S, read_timeout_s)
-        self._session = _Session()
-        # No proxy, netrc or CA bundle from the environment: a credential must never go anywhere else.
-        self._session.trust_env = False
-        self._session.headers["Accept-Encoding"] = "identity"
-        for scheme in ("https://", "http://"):
-            pool = adapter or HTTPAdapter(pool_connections=8, pool_maxsize=connections, max_retries=0)
-            self._session.mount(scheme, pool)
+        self._session = session or _connected(connections)
 
     def fetch(self, account_sid: str, recording_sid: str) -> Recording:
         """Return the Recording resource, also a soft-deleted one.

@@ -3,6 +3,7 @@
     python -m tests.model --histories 300000 --jobs 2     many, from seed 0 on
     python -m tests.model --seed 4711                     one, printed call by call
     python -m tests.model --matrix                        every single fault at every call of a recording's life
+    python -m tests.model --machine 20000                 many that Hypothesis writes, the first bad one shrunk
 
 Exits 0 when no invariant was violated, 1 otherwise.
 """
@@ -12,11 +13,13 @@ import os
 import sys
 import time
 
+from hypothesis.stateful import run_state_machine_as_test
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tests.model.clock import virtual_time
 from tests.model.history import run
+from tests.model.machine import Machine, settings_for
 from tests.model.runner import Job, Summary, histories, matrix, work_off
 
 
@@ -28,19 +31,33 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--histories", type=int, help="how many, from --seed on")
     parser.add_argument("--seed", type=int, default=0, help="the first one; without --histories the only one")
     parser.add_argument("--matrix", action="store_true", help="the single-fault matrix")
+    parser.add_argument("--machine", type=int, help="how many Hypothesis is to write")
     parser.add_argument("--fail-fast", action="store_true", help="end with the first violation")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one for each core)")
     asked = parser.parse_args(arguments)
+    if asked.machine:
+        return _written(asked.machine)
     if asked.histories is None and not asked.matrix:
         with virtual_time() as shown:
             outcome = run(shown, asked.seed)
         print(outcome)
         return 1 if outcome.violations else 0
-    jobs = (matrix() if asked.matrix else []) + histories(asked.seed, asked.histories or 0)
+    jobs = histories(asked.seed, asked.histories or 0) + (matrix() if asked.matrix else [])
     began = time.monotonic()
     summary = _worked_off(jobs, asked.jobs, fail_fast=asked.fail_fast)
     _report(summary, time.monotonic() - began)
     return 1 if summary.failures else 0
+
+
+def _written(histories: int) -> int:
+    try:
+        run_state_machine_as_test(Machine, settings=settings_for(histories))
+    except Exception as error:
+        print(*getattr(error, "__notes__", ()), sep="\n")
+        print(f"VIOLATION {error}")
+        return 1
+    print(f"no violation in {histories:,} histories that Hypothesis wrote")
+    return 0
 
 
 def _worked_off(jobs: list[Job], processes: int, *, fail_fast: bool) -> Summary:

@@ -13,9 +13,9 @@ class Clock:
     """The true time, in seconds since 1970, and what the process that runs just now believes."""
 
     def __init__(self, shown: time_machine.Traveller, start: datetime = START) -> None:
-        self.now = start.timestamp()
+        self.now = self._seen = start.timestamp()
         self._shown = shown
-        self.show(0.0)
+        shown.move_to(start)
 
     def moment(self) -> datetime:
         """Return the true time."""
@@ -27,7 +27,9 @@ class Clock:
 
     def show(self, ahead_s: float) -> None:
         """Let everything that asks for the time, in the product and its libraries, see it so far ahead of the truth."""
-        self._shown.move_to(self.now + ahead_s)
+        seen = self.now + ahead_s
+        self._shown.shift(seen - self._seen)  # a good deal cheaper than to move there
+        self._seen = seen
 
 
 @contextmanager

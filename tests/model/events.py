@@ -20,6 +20,18 @@ PAUSED = "control/deletions-paused.json"
 _JUNK = "not audio, and not Twilio's"
 
 
+def calling_back(recording: Recording, status: str) -> Event:
+    """Return the event that Twilio says `status` of a recording, truly or not."""
+
+    def call_back(world: World) -> None:
+        recording.rumoured |= status in ("absent", "failed")
+        accepted = world.twilio.accounts[recording.account_sid].accepts.get(recording.account_sid, set())
+        primary = next((token for token in TOKENS[recording.account_sid] if token in accepted), None)
+        world.call_back(recording.callback(status), primary or TOKENS[recording.account_sid][0])
+
+    return call_back
+
+
 def wiped(world: World) -> None:
     """Redis restarts without its memory."""
     world.queue.wipe()

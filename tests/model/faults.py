@@ -20,6 +20,7 @@ from botocore.exceptions import (
     ResponseStreamingError,
 )
 
+from tests.model import audio
 from tests.model.broker import UNAVAILABLE
 from tests.model.hints import HintLostError
 from tests.model.s3 import s3_error
@@ -200,4 +201,5 @@ DAMAGE: Mapping[str, Callable[[Answer], Answer]] = {
     "too short": lambda answer: replace(answer, body=answer.body[: len(answer.body) // 50]),
     "twice": lambda answer: replace(answer, body=answer.body * 8),
     "empty": lambda answer: replace(answer, body=b""),
+    "other channels": lambda answer: replace(answer, body=audio.with_other_channels(answer.body)),
 }

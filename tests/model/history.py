@@ -17,7 +17,7 @@ from tests.model.kinds import KINDS, recording_of
 from tests.model.recordings import Recording
 from tests.model.rest import SWEEP_EVERY_S, come_to_rest, stay_at_rest
 from tests.model.schedule import Call, Strand
-from tests.model.variants import MAIN, SUB, TOKENS, VARIANTS
+from tests.model.variants import MAIN, SUB, VARIANTS
 from tests.model.world import Entry, World, judged_logs
 
 _MAX_STEPS = 4_000  # of the time in which things fail; what is left goes on at rest
@@ -170,7 +170,7 @@ class _History:
         recording = recording_of(kind, 10 * random.randrange(20) + number, ended, random, account_sid)
         self._at(ended_s, f"{kind}: {recording.sid}", lambda world: world.add(recording))
         for after_s, status in self._callbacks(recording):
-            self._at(ended_s + after_s, f"a callback says {status}", self._calling_back(recording, status))
+            self._at(ended_s + after_s, f"a callback says {status}", events.calling_back(recording, status))
 
     def _callbacks(self, recording: Recording) -> list[tuple[float, str]]:
         """Return when callbacks come and what they say: never, often, late, in any order, or lies."""
@@ -183,16 +183,6 @@ class _History:
             said = random.choice((true, true, "in-progress", "absent", "completed", "failed", "something-new"))
             callbacks.append((random.choice((0.0, 0.2, 1.0, 30.0, 400.0)), said))
         return callbacks
-
-    @staticmethod
-    def _calling_back(recording: Recording, status: str) -> Event:
-        def call_back(world: World) -> None:
-            recording.rumoured |= status in ("absent", "failed")
-            accepted = world.twilio.accounts[recording.account_sid].accepts.get(recording.account_sid, set())
-            primary = next((token for token in TOKENS[recording.account_sid] if token in accepted), None)
-            world.call_back(recording.callback(status), primary or TOKENS[recording.account_sid][0])
-
-        return call_back
 
 
 def figures_of(world: World) -> Counter[str]:

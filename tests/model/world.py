@@ -185,7 +185,7 @@ class World:
         now = lambda: self.clock.now  # noqa: E731 (a clock is one expression)
         work = Work(
             settings,
-            TwilioApi(settings.accounts, adapter=Wire(self.twilio, self.gate), pause=self.pause),
+            TwilioApi(settings.accounts, session=Wire(self.twilio, self.gate), pause=self.pause),
             Archive(settings, part_bytes=PART_BYTES, client=cast(S3Client, Client(self.s3, self.gate))),
             QueuePublisher(self.queue, self.gate, now),
             cast(Hints, MemoryHints(self.hinted, self.queue, self.gate, now)),
@@ -329,7 +329,6 @@ class World:
         strand.switch()
         if not process.alive:
             self.kill(process)
-        self.clock.show(0.0)
 
     def kill(self, process: Process) -> None:
         """Let a process be dead, with all that it was doing."""
