@@ -37,12 +37,14 @@ SWEEP_TASK: Final = "sweep"
 AUDIT_TASK: Final = "audit"
 BACKFILL_TASK: Final = "backfill_recording"
 
-# A worker takes from the first queue that has something: what is happening now comes before what is long past.
+# A worker takes from the first queue that has something: what is happening now comes before what is long past, and what
+# ends a recording before what begins another. For until its source is gone, sweeps enqueue it again: archivals that
+# came first would keep their own queue from ever being empty, and no deletion would have its turn.
 _QUEUES: Final = {
     SWEEP_TASK: SWEEP_QUEUE,
     AUDIT_TASK: AUDIT_QUEUE,
-    ARCHIVE_TASK: ARCHIVE_QUEUE,
     DELETE_TASK: DELETE_QUEUE,
+    ARCHIVE_TASK: ARCHIVE_QUEUE,
     BACKFILL_TASK: BACKFILL_QUEUE,
 }
 QUEUES: Final = tuple(_QUEUES.values())
