@@ -54,13 +54,15 @@ class Download:
 class Asked:
     """One request to either side, in the one order of both.
 
-    `order` is when it came in, `ended` when its answer was complete or its connection broken. `what` is an endpoint of
-    the simulator or an operation of S3, `key` S3's key or Twilio's path. `status` is what the client was told, and
-    `done` what the server itself said (for Twilio the same); None where nothing was.
+    `order` is when it came in, `carried_out` when the server itself had answered (None where it was never asked),
+    `ended` when the client had its answer or the connection was broken. `what` is an endpoint of the simulator or an
+    operation of S3, `key` S3's key or Twilio's path. `status` is what the client was told, and `done` what the server
+    itself said (for Twilio the same); None where nothing was.
     """
 
     side: Literal["twilio", "s3"]
     order: int
+    carried_out: int | None
     ended: int
     time: str
     method: str
@@ -179,6 +181,7 @@ def _twilio_side(events: Iterable[TwilioEvent], known: Collection[str]) -> Itera
             yield Asked(
                 side="twilio",
                 order=event.sequence,
+                carried_out=event.finished_sequence,
                 ended=event.finished_sequence,
                 time=event.time.isoformat(),
                 method=event.method,
@@ -197,6 +200,7 @@ def _s3_side(events: Iterable[S3Event], bucket: str) -> Iterator[Asked]:
             yield Asked(
                 side="s3",
                 order=event.sequence,
+                carried_out=event.done_sequence,
                 ended=event.finished_sequence,
                 time=event.time.isoformat(),
                 method=event.method,

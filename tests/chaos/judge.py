@@ -193,7 +193,10 @@ class Court:
     def _written(self, keys: set[str], before: int) -> int | None:
         """Return when S3 had carried out the first write of one of the keys, if that was before a moment."""
         written = [
-            each.ended for key in keys for each in self._by_key[key] if each.what in _PUTS and each.done in (200, 201)
+            each.carried_out
+            for key in keys
+            for each in self._by_key[key]
+            if each.what in _PUTS and each.done in (200, 201) and each.carried_out is not None
         ]
         first = min(written, default=None)
         return first if first is not None and first < before else None
@@ -204,8 +207,8 @@ class Court:
         pauses: list[tuple[int, float]] = []
         for each in self._by_key[PAUSED]:
             is_on = bool(pauses) and pauses[-1][1] == float("inf")
-            if each.what == "PutObject" and each.done == 200 and not is_on:
-                pauses.append((each.ended, float("inf")))
+            if each.what == "PutObject" and each.done == 200 and each.carried_out is not None and not is_on:
+                pauses.append((each.carried_out, float("inf")))
             elif each.what == "DeleteObject" and each.done in (200, 204) and is_on:
                 pauses[-1] = (pauses[-1][0], each.order)
         return pauses

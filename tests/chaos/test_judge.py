@@ -45,6 +45,7 @@ def life() -> list[Asked]:
         Asked(
             side="twilio" if side == "twilio" else "s3",
             order=10 * number,
+            carried_out=10 * number + 3,
             ended=10 * number + 5,
             time="2026-11-22T02:00:00Z",
             method=method,
@@ -118,8 +119,8 @@ def second(key: str) -> Callable[[Evidence], None]:
 def pause_before_the_last_look(evidence: Evidence) -> None:
     """Pause deletions at 61, before the last look at the quarantine (70), and resume after all."""
     evidence.asked += [
-        request(order=61, ended=62, key=PAUSED),
-        request(order=300, ended=305, key=PAUSED, what="DeleteObject", done=204),
+        request(order=61, carried_out=62, ended=63, key=PAUSED),
+        request(order=300, carried_out=303, ended=305, key=PAUSED, what="DeleteObject", done=204),
     ]
 
 
@@ -155,10 +156,10 @@ BREACHES: dict[str, tuple[str, Callable[[Evidence], object]]] = {
         "contradiction",
         lambda e: e.versions.append(Version(QUARANTINE, "q", True, 9, OTHER, {"x": 1})),
     ),
-    "deleted before the object": ("early_delete", lambda e: at(e, "PutObject", MEDIA, ended=101)),
-    "deleted before the receipt": ("early_delete", lambda e: at(e, "PutObject", RECEIPT, ended=101)),
+    "deleted before the object": ("early_delete", lambda e: at(e, "PutObject", MEDIA, carried_out=101)),
+    "deleted before the receipt": ("early_delete", lambda e: at(e, "PutObject", RECEIPT, carried_out=101)),
     "the receipt was refused": ("early_delete", lambda e: at(e, "PutObject", RECEIPT, done=500)),
-    "deleted unannounced": ("unannounced_delete", lambda e: at(e, "PutObject", REQUESTED, ended=101)),
+    "deleted unannounced": ("unannounced_delete", lambda e: at(e, "PutObject", REQUESTED, carried_out=101)),
     "media not looked at": ("unchecked_delete", lambda e: at(e, "HeadObject", MEDIA, order=33)),
     "media looked at too late": ("unchecked_delete", lambda e: at(e, "HeadObject", MEDIA, ended=101)),
     "receipt not looked at": ("unchecked_delete", lambda e: unseen(e, RECEIPT, what="GetObject")),
@@ -202,9 +203,9 @@ def test_a_breach_is_found(rule_and_breach: tuple[str, Callable[[Evidence], obje
 
 
 def test_lost_answers_count_as_done() -> None:
-    """What S3 has carried out is there, whatever its client was told."""
+    """What S3 has carried out is there, whatever its client was told, and however late."""
     evidence = faultless()
-    at(evidence, "PutObject", RECEIPT, status=None)
+    at(evidence, "PutObject", RECEIPT, status=None, ended=500)
     assert rules(evidence) == set()
 
 

@@ -387,7 +387,8 @@ def test_the_timeline_tells_what_was_asked(proxy: S3Proxy, s3: S3Client, make_bu
     assert (event.bucket, event.key, event.bytes_in, event.bytes_out) == (bucket, KEY, len(BODY), 0)
     assert (event.status, event.s3_status, event.faults) == (200, 200, ())
     assert before <= event.arrived <= event.time <= datetime.now(UTC)
-    assert event.sequence < event.finished_sequence
+    assert event.done_sequence is not None
+    assert event.sequence < event.done_sequence < event.finished_sequence
 
 
 def test_two_sides_may_share_one_order(s3_server: S3Server, bucket: str) -> None:

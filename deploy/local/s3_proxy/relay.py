@@ -98,6 +98,7 @@ class Handler(BaseHTTPRequestHandler):
         answer = connection.getresponse()
         resources.callback(answer.close)
         progress.s3_status = answer.status
+        progress.done_sequence = self._wiring.timeline.number()
         headers = {name.lower(): value for name, value in answer.getheaders() if name.lower() not in _HOP_BY_HOP}
 
         def blocks() -> Iterator[bytes]:

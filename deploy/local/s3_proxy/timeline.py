@@ -20,12 +20,14 @@ class Event:
 
     `sequence` counts from when the request came in (at `arrived`), `finished_sequence` from when its answer was
     complete or its connection broken (at `time`): A happened before B if A.finished_sequence < B.sequence.
+    `done_sequence` counts from when S3 had carried it out, however late the client was told.
     `status` is what the client was told, `s3_status` what S3 said; None where there was no answer, or S3 was never
     asked. `headers` are the request's: conditions, content, and whatever begins with x-amz-. `bytes_in` and
     `bytes_out` are those of the bodies, as they went over the wire; `faults` are the names of those met.
     """
 
     sequence: int
+    done_sequence: int | None
     finished_sequence: int
     arrived: datetime
     time: datetime
@@ -49,6 +51,7 @@ class Progress:
     arrived: datetime = field(default_factory=lambda: datetime.now(UTC))
     status: int | None = None
     s3_status: int | None = None
+    done_sequence: int | None = None
     bytes_in: int = 0
     bytes_out: int = 0
     faults: tuple[str, ...] = ()
