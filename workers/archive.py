@@ -393,12 +393,13 @@ class Archive:
             self._abort({"Bucket": self.bucket, "Key": upload["Key"], "UploadId": upload["UploadId"], **self._owner})
         return len(stale)
 
-    def write_empty(self, key: str) -> None:
-        """Write an empty object, whose key is all that it says; one that is there already is as good."""
+    def write_empty(self, key: str) -> bool:
+        """Write an empty object, whose key is all that it says; False where it is there already, which is as good."""
         try:
             self._put(key, b"", checksum=_sha256(b""), **self._encryption())
         except AlreadyThereError:
-            return
+            return False
+        return True
 
     def listing(self, prefix: str) -> Iterator[tuple[str, datetime]]:
         """Yield the keys under a prefix in order, each with the time at which it was written (UTC)."""

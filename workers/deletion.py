@@ -43,8 +43,8 @@ class Deletion:
     twilio: TwilioApi
     archive: Archive
 
-    def delete_source(self, verified: VerifiedReceipt, texts: KeptTexts) -> None:
-        """Delete the recording at Twilio and write the deletion receipt.
+    def delete_source(self, verified: VerifiedReceipt, texts: KeptTexts) -> bool:
+        """Delete the recording at Twilio and write the deletion receipt; False when that was done before.
 
         `verified` must be of this moment: S3 has just confirmed media and receipt. `texts` is what was kept of the
         subresources that vanish with the source. Raises `ForbiddenDeletionError` when a delay, a legal hold, a
@@ -54,11 +54,14 @@ class Deletion:
         request = self._request(verified, texts)
         started = Recording.parse(verified.receipt.source).start_time
         first = self.archive.write_once(verified.filing.deletion_request, request, started).body
+        if first != request and self.archive.head(verified.filing.deletion) is not None:
+            return False
         status = self.twilio.delete(verified.filing.account_sid, verified.filing.recording_sid)
         # A 404 to a first request is somebody else's deletion; to a later one, ours whose answer was lost.
         by_archiver = status == 204 or first != request
         self._confirm(verified, {"status": status, "by_archiver": by_archiver}, _latest(texts, first))
         log.info("source_deleted", answer=status, by_archiver=by_archiver)
+        return True
 
     def _check_allowed(self, verified: VerifiedReceipt) -> None:
         if not deletion_is_due(verified.receipt, self.settings.TWILIO_DELETE, datetime.now(UTC)):

@@ -1,6 +1,6 @@
 """Archive one recording: the steps in order, nothing else.
 
-fetch → store → verify → index → receipt. Each step takes what the one before it made, so that the order can't be
+index → fetch → store → verify → receipt. Each step takes what the one before it made, so that the order can't be
 got wrong; deletion is another task, which starts from the receipt in S3.
 """
 
@@ -62,28 +62,29 @@ class Pipeline:
         """
         filing = Filing.of(self.settings.ARCHIVE_PREFIX, recording)
         is_believed = quarantine is not None and _is_long_ago(quarantine["first_failed_at"])
+        index = filing.index(recording.call_sid, recording.conference_sid)
+        is_new = [self.archive.write_empty(key) for key in index]
+        # No attempt before this one can have stored anything if none has come as far as the index.
+        extension = self._format(recording, filing, is_first=all(is_new))
         try:
-            with self._fetch(recording, filing, is_believed) as fetched:
+            with self._fetch(recording, extension, is_believed) as fetched:
                 observe_lag(callback)
                 verified = self._store(fetched, filing)
         except LengthUnprovenError as unproven:
             # A cut does not come twice at the same byte: the same body again is the whole one.
-            with self._fetch(recording, filing, is_believed, unproven.facts) as fetched:
+            with self._fetch(recording, extension, is_believed, unproven.facts) as fetched:
                 verified = self._store(fetched, filing)
         with stage("receipt"):
-            for key in filing.index(recording.call_sid, recording.conference_sid):
-                self.archive.write_empty(key)
             return self._write_receipt(fetched, verified, filing, callback, quarantine)
 
     @contextmanager
     def _fetch(
-        self, recording: Recording, filing: Filing, is_believed: bool, earlier: MediaFacts | None = None
+        self, recording: Recording, extension: str, is_believed: bool, earlier: MediaFacts | None = None
     ) -> Iterator[FetchedMedia]:
         """Open the download on the first rung of the ladder that Twilio has.
 
         `is_believed`: also a 400 that contradicts the resource and that nothing explains.
         """
-        extension = self._format(recording, filing)
         attempts: list[Attempt] = []
         with ExitStack() as stack:
             for channels in CHANNEL_LADDER:
@@ -114,14 +115,14 @@ class Pipeline:
                 return
         raise ContentError("no_channel_layout", f"Twilio answered {[attempt.code for attempt in attempts]} to each")
 
-    def _format(self, recording: Recording, filing: Filing) -> str:
+    def _format(self, recording: Recording, filing: Filing, *, is_first: bool) -> str:
         """Return the format to archive in; Twilio encodes nothing that is encrypted."""
         if recording.encryption:
             return "wav"
         asked = self.settings.ARCHIVE_FORMAT
         other = "mp3" if asked == "wav" else "wav"
         # An attempt under another ARCHIVE_FORMAT may have left its object: a recording has one, and it is never two.
-        return asked if self.archive.head(filing.media(other)) is None else other
+        return asked if is_first or self.archive.head(filing.media(other)) is None else other
 
     def _store(self, fetched: FetchedMedia, filing: Filing) -> VerifiedObject:
         recording = fetched.recording

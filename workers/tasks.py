@@ -136,8 +136,11 @@ class Work:
             log.info("quarantine_resolved", attempts=quarantine.attempts)
         if receipt is None or step not in (Step.ARCHIVE, Step.RESOLVE, Step.DELETE):
             return False
-        can_go = recording is not None and recording.status in ("completed", "deleted")
-        return can_go and deletion_is_due(receipt, self.settings.TWILIO_DELETE, datetime.now(UTC))
+        if recording is None or not deletion_is_due(receipt, self.settings.TWILIO_DELETE, datetime.now(UTC)):
+            return False
+        if recording.status == "deleted":  # the proof of it may be missing still
+            return self.archive.head(filing.deletion) is None
+        return recording.status == "completed"
 
     def _archive(self, recording: Recording, callback: dict[str, str] | None, quarantine: Quarantine | None) -> Receipt:
         resolved = {**asdict(quarantine), "resolved_at": iso(datetime.now(UTC))} if quarantine else None
@@ -154,7 +157,7 @@ class Work:
         account_sid, recording_sid = _sids(message)
         filing = Filing(self.settings.ARCHIVE_PREFIX, account_sid, recording_sid, _day(message))
         with self.hints.lease(f"delete:{recording_sid}") as free:
-            if not free or self.archive.head(filing.deletion) is not None:
+            if not free:
                 return
             with self._pausing(filing):
                 filed = read_receipt(self.archive, filing)
@@ -165,12 +168,13 @@ class Work:
                 verified = verify_receipt(self.archive, filed)
             try:
                 with stage("delete"):
-                    Deletion(self.settings, self.twilio, self.archive).delete_source(verified, texts)
+                    is_deleted = Deletion(self.settings, self.twilio, self.archive).delete_source(verified, texts)
             except ForbiddenDeletionError as error:
                 if error.reason == "legal_hold":
                     self.hints.remember_resting(recording_sid, _REST_S)
                 raise
-            DELETIONS.labels(DELETED).inc()
+            if is_deleted:
+                DELETIONS.labels(DELETED).inc()
 
     @contextmanager
     def _pausing(self, filing: Filing) -> Iterator[None]:

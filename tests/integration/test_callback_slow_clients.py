@@ -37,7 +37,7 @@ KINDS: dict[str, tuple[bytes, bytes]] = {
 OF_EACH_KIND = 10
 DELAY_S = 0.1
 PAIRS = 40
-NEVER_READING = 100
+NEVER_READING = 40
 
 
 @pytest.fixture(scope="module")

@@ -138,10 +138,11 @@ BUGS = (
     bug(
         "receipt-before-index",
         "writes the receipt before the index by which it is found",
+        (PIPELINE, "[self.archive.write_empty(key) for key in index]", "[False]"),
         (
             PIPELINE,
-            "            for key in filing.index(",
-            "            self._write_receipt(fetched, verified, filing, callback, quarantine)\n            for key in filing.index(",
+            "            return self._write_receipt(fetched, verified, filing, callback, quarantine)\n",
+            "            receipt = self._write_receipt(fetched, verified, filing, callback, quarantine)\n            for key in index:\n                self.archive.write_empty(key)\n            return receipt\n",
         ),
     ),
     bug(

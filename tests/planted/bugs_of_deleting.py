@@ -52,8 +52,8 @@ BUGS = (
         "sends the DELETE before it has written what allowed it",
         (
             DELETION,
-            "        first = self.archive.write_once(verified.filing.deletion_request, request, started).body\n        status = self.twilio.delete(verified.filing.account_sid, verified.filing.recording_sid)\n",
-            "        status = self.twilio.delete(verified.filing.account_sid, verified.filing.recording_sid)\n        first = self.archive.write_once(verified.filing.deletion_request, request, started).body\n",
+            "        first = self.archive.write_once(verified.filing.deletion_request, request, started).body\n        if first != request and self.archive.head(verified.filing.deletion) is not None:\n            return False\n        status = self.twilio.delete(verified.filing.account_sid, verified.filing.recording_sid)\n",
+            "        status = self.twilio.delete(verified.filing.account_sid, verified.filing.recording_sid)\n        first = self.archive.write_once(verified.filing.deletion_request, request, started).body\n        if first != request and self.archive.head(verified.filing.deletion) is not None:\n            return False\n",
         ),
     ),
     bug(
