@@ -25,6 +25,7 @@ class Observed:
 
     `recording` is Twilio's word, also of a soft-deleted one; None is its 404. `callback_status` is only a hint, and
     None where the sweep found the recording. `delete_after` is the delay from archival; None means never.
+    `was_seen`: Twilio has shown it complete before, and an attempt to archive it has begun.
     `in_quarantine`: the content failed before; `rests`: so often that it is left to a person and one try a day.
     """
 
@@ -34,6 +35,7 @@ class Observed:
     receipt: Receipt | None
     delete_after: timedelta | None
     now: datetime
+    was_seen: bool = False
     in_quarantine: bool = False
     rests: bool = False
 
@@ -46,8 +48,9 @@ def next_step(observed: Observed) -> Step:
     if recording is None:
         if receipt is not None:
             return Step.NOTHING  # archived, and beyond the days that Twilio shows what was deleted
-        # An absence needs REST's word or its 404 beside the callback's.
-        return Step.RECORD_ABSENCE if observed.callback_status in ("absent", "failed") else Step.WAIT
+        # An absence needs REST's word or its 404 beside the callback's, and that REST never said otherwise.
+        says_absent = observed.callback_status in ("absent", "failed")
+        return Step.RECORD_ABSENCE if says_absent and not observed.was_seen else Step.WAIT
     if receipt is not None and observed.in_quarantine:
         return Step.RESOLVE  # archived since, by a twin or before a crash: if all agrees, nothing is wrong any more
     if recording.status in ("completed", "deleted") and receipt is not None:

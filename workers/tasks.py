@@ -116,6 +116,7 @@ class Work:
                 receipt=filed.receipt if filed else None,
                 delete_after=self.settings.TWILIO_DELETE,
                 now=now,
+                was_seen=recording is None and filing.day is not None,  # the index has it
                 in_quarantine=quarantine is not None,
                 rests=rests and not wake,
             )

@@ -205,7 +205,7 @@ BUGS = (
         "writes an absence when Twilio does not show a recording yet, though no callback calls it absent",
         (
             "workers/next_step.py",
-            'return Step.RECORD_ABSENCE if observed.callback_status in ("absent", "failed") else Step.WAIT',
+            "return Step.RECORD_ABSENCE if says_absent and not observed.was_seen else Step.WAIT",
             "return Step.RECORD_ABSENCE",
         ),
     ),

@@ -96,6 +96,12 @@ def test_404_counts_only_beside_a_callback_of_absence(callback_status: str | Non
     assert step(None, callback_status=callback_status) is expected
 
 
+@pytest.mark.parametrize("callback_status", ["absent", "failed", None])
+def test_what_twilio_has_shown_complete_is_no_absence(callback_status: str | None) -> None:
+    """A 404 does not make an absence of a recording whose archiving has begun, whatever the callback says."""
+    assert step(None, callback_status=callback_status, was_seen=True) is Step.WAIT
+
+
 @pytest.mark.parametrize("callback_status", [None, "completed", "absent", "failed"])
 def test_404_of_an_archived_recording_is_the_end(callback_status: str | None) -> None:
     """An archived recording that Twilio no longer shows needs nothing more."""
