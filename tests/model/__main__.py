@@ -13,13 +13,11 @@ import os
 import sys
 import time
 
-from hypothesis.stateful import run_state_machine_as_test
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tests.model.clock import virtual_time
 from tests.model.history import run
-from tests.model.machine import Machine, settings_for
 from tests.model.runner import Job, Summary, histories, matrix, work_off
 
 
@@ -50,6 +48,10 @@ def main(arguments: list[str]) -> int:
 
 
 def _written(histories: int) -> int:
+    from hypothesis.stateful import run_state_machine_as_test  # which nothing else here needs, and takes its time
+
+    from tests.model.machine import Machine, settings_for
+
     try:
         run_state_machine_as_test(Machine, settings=settings_for(histories))
     except Exception as error:

@@ -12,14 +12,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from unittest.mock import patch
 
 import structlog
 import time_machine
 from botocore.exceptions import ClientError
 from celery import Celery
-from mypy_boto3_s3 import S3Client
 
 from app.queue import SWEEP_TASK
 from tests.model.broker import Message, Queue, QueuePublisher
@@ -40,6 +39,9 @@ from workers.celery_app import create_worker
 from workers.hints import LEASE_S, Hints
 from workers.tasks import Work, register
 from workers.twilio_api import TwilioApi
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
 
 SKEW_LIMIT_S = 15 * 60  # S3 refuses what is signed with a clock that is further off
 SWEEP_EVERY_S = 5 * 60.0
@@ -186,7 +188,7 @@ class World:
         work = Work(
             settings,
             TwilioApi(settings.accounts, session=Wire(self.twilio, self.gate), pause=self.pause),
-            Archive(settings, part_bytes=PART_BYTES, client=cast(S3Client, Client(self.s3, self.gate))),
+            Archive(settings, part_bytes=PART_BYTES, client=cast("S3Client", Client(self.s3, self.gate))),
             QueuePublisher(self.queue, self.gate, now),
             cast(Hints, MemoryHints(self.hinted, self.queue, self.gate, now)),
         )
