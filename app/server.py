@@ -7,6 +7,7 @@ nobody's slowness takes a thread.
 """
 
 import re
+import select
 import selectors
 import socket
 import time
@@ -79,9 +80,15 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no typ
             conn.parser.unreader = Arrived()
         conn.arrived = bytearray(conn.parser.unreader.take_buffered())
         conn.arrival = arrival(conn.arrived)
-        self._await(conn, self._collect, ARRIVAL_LIMIT_S)
-        if conn.arrived:  # together with the request before
-            self._look(conn)
+        conn.sock.setblocking(False)
+        with suppress(BlockingIOError):  # a closed one will be seen to be
+            conn.arrived += _receive(conn.sock)
+        if not (conn.arrived and self._look(conn)):
+            self._await(conn, selectors.EVENT_READ, self._collect, ARRIVAL_LIMIT_S)
+        elif _has_room(conn.sock):
+            self._give(conn)  # as nearly always; the event loop's other steps take as long as an answer
+        else:
+            self._await(conn, selectors.EVENT_WRITE, self._begin, ARRIVAL_LIMIT_S)
 
     def set_accept_enabled(self, enabled: bool) -> None:
         """Accept connections or leave them to others; at the end take those that wait, and let the rest be refused.
@@ -117,7 +124,8 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no typ
             self.nr_conns -= 1
             conn.close()
         else:
-            self._await(conn, self._discard, _LINGER_LIMIT_S)
+            conn.sock.setblocking(False)
+            self._await(conn, selectors.EVENT_READ, self._discard, _LINGER_LIMIT_S)
 
     def handle_request(self, request: Any, conn: TConn) -> bool:
         """Answer a request that has arrived; it knows since when."""
@@ -144,32 +152,35 @@ class BufferingWorker(ThreadWorker):  # type: ignore[misc] # gunicorn has no typ
         with suppress(OSError):
             write_nonblock(client, head.encode("ascii") + body)
 
-    def _await(self, conn: TConn, on_readable: Callable[[TConn, socket.socket], None], limit_s: float) -> None:
-        conn.sock.setblocking(False)
+    def _await(self, conn: TConn, event: int, act: Callable[[TConn, socket.socket], None], limit_s: float) -> None:
         conn.timeout = time.monotonic() + limit_s
         insort(self.pending_conns, conn, key=lambda other: other.timeout)
-        self.poller.register(conn.sock, selectors.EVENT_READ, partial(on_readable, conn))
+        self.poller.register(conn.sock, event, partial(act, conn))
 
     def _collect(self, conn: TConn, client: socket.socket) -> None:
         with suppress(BlockingIOError):
-            if data := _receive(client):
-                conn.arrived += data
-                self._look(conn)
-            else:
+            data = _receive(client)
+            conn.arrived += data
+            if not data:
                 self._drop(conn)
+            elif self._look(conn):
+                self.poller.modify(conn.sock, selectors.EVENT_WRITE, partial(self._begin, conn))
 
-    def _look(self, conn: TConn) -> None:
+    def _look(self, conn: TConn) -> bool:
+        """Tell whether a request has arrived; a client that waits for a word of ours gets it."""
         waits_for_us = next(conn.arrival, None)
-        if waits_for_us is None:
-            conn.arrived_at = time.monotonic()
-            self.poller.modify(conn.sock, selectors.EVENT_WRITE, partial(self._begin, conn))
-        elif waits_for_us:
+        if waits_for_us:
             with suppress(OSError):
                 conn.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        conn.arrived_at = time.monotonic()
+        return waits_for_us is None
 
     def _begin(self, conn: TConn, _client: socket.socket) -> None:
-        """Give a thread what has arrived, now that there is room for the answer."""
         self._release(conn)
+        self._give(conn)
+
+    def _give(self, conn: TConn) -> None:
+        """Give a thread what has arrived, now that there is room for the answer."""
         conn.parser.unreader.unread(bytes(conn.arrived))
         del conn.arrived, conn.arrival
         super().enqueue_req(conn)
@@ -238,6 +249,13 @@ def _size_of_chunk(line: bytearray) -> int:
         return int(line.partition(b";")[0], 16)
     except ValueError:
         return -1
+
+
+def _has_room(client: socket.socket) -> bool:
+    """Tell whether an answer can be written without waiting for the client."""
+    asked = select.poll()
+    asked.register(client, select.POLLOUT)
+    return bool(asked.poll(0))
 
 
 def _receive(client: socket.socket) -> bytes:
