@@ -121,7 +121,7 @@ class Audit:
             for sid in undated.keys() & (sources.keys() | ledgers.keys()):
                 # A failure before the day was known; an absence that Twilio did not know then says nothing any more.
                 ledger = ledgers.setdefault(sid, Ledger())
-                ledger.quarantine |= undated.pop(sid).quarantine and ledger.receipt is None
+                ledger.quarantine |= undated.pop(sid).quarantine
             yield self._judge_all(account_sid, day, sources, ledgers, rules, foreign)
         if undated := _written_between(undated, since, until):
             yield self._judge_all(account_sid, None, {}, undated, rules)

@@ -115,7 +115,7 @@ def judge(source: Source | None, ledger: Ledger, rules: Rules) -> Verdict:
 
 def _archived(source: Source | None, ledger: Ledger, archived_at: datetime, rules: Rules) -> Verdict:
     if ledger.quarantine:
-        return _quarantined()
+        return _quarantined(ledger)
     if ledger.media == 0:
         if ledger.retention_over:
             return Verdict(State.EXPIRED, "its retention ended and the media was removed")
@@ -175,7 +175,7 @@ def _unexplained(ledger: Ledger, rules: Rules) -> Verdict:
     if _was_touched(ledger, rules):
         return Verdict(State.IN_FLIGHT)
     if ledger.quarantine:
-        return _quarantined()
+        return _quarantined(ledger)
     if ledger.deletion or ledger.request:
         return _mismatch("its deletion is documented, and its receipt is not in the bucket")
     return _mismatch("there is media in the bucket that neither a receipt nor Twilio explains")
@@ -199,7 +199,7 @@ def _deleted_without_receipt(source: Source, ledger: Ledger) -> Verdict:
 
 def _not_archived(source: Source, ledger: Ledger, rules: Rules) -> Verdict:
     if ledger.quarantine:
-        return _quarantined()
+        return _quarantined(ledger)
     if source.status == "completed":
         if source.stored_externally:
             return _external(unfinished=not ledger.absence and not _is_fresh(source, rules))
@@ -244,8 +244,12 @@ def _no_audio(source: Source) -> str:
     return f"{explanation} ({source.error_code})"
 
 
-def _quarantined() -> Verdict:
-    return Verdict(State.QUARANTINED, "its content failed verification; its quarantine document says how", wrong=True)
+def _quarantined(ledger: Ledger) -> Verdict:
+    why = "its content failed verification; its quarantine document says how"
+    settled = ledger.receipt is not None or ledger.absence
+    if settled:  # and S3 refused to remove the quarantine, or a worker died before: a worker checks it once more
+        why = f"{'archived' if ledger.receipt else 'documented as without audio'}, and not yet released from quarantine"
+    return Verdict(State.QUARANTINED, why, wrong=True, unfinished=settled)
 
 
 def _external(*, unfinished: bool = False) -> Verdict:

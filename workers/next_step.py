@@ -45,14 +45,14 @@ def next_step(observed: Observed) -> Step:
     recording, receipt = observed.recording, observed.receipt
     if observed.rests:
         return Step.NOTHING
+    if receipt is not None and observed.in_quarantine:
+        return Step.RESOLVE  # archived since, by a twin or before a crash: if all agrees, nothing is wrong any more
     if recording is None:
         if receipt is not None:
             return Step.NOTHING  # archived, and beyond the days that Twilio shows what was deleted
         # An absence needs REST's word or its 404 beside the callback's, and that REST never said otherwise.
         says_absent = observed.callback_status in ("absent", "failed")
         return Step.RECORD_ABSENCE if says_absent and not observed.was_seen else Step.WAIT
-    if receipt is not None and observed.in_quarantine:
-        return Step.RESOLVE  # archived since, by a twin or before a crash: if all agrees, nothing is wrong any more
     if recording.status in ("completed", "deleted") and receipt is not None:
         # Also when Twilio says deleted: the proof of the deletion may be missing still.
         return Step.DELETE if deletion_is_due(receipt, observed.delete_after, observed.now) else Step.NOTHING

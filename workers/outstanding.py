@@ -187,12 +187,21 @@ class _Filed:
 
     @cached_property
     def absences(self) -> set[str]:
-        return set(self._read("absences"))
+        return set(self._settled("absences"))
 
     @cached_property
     def receipts(self) -> dict[str, datetime]:
         """When the receipt of each archived recording was written."""
-        return self._read("receipts")
+        return self._settled("receipts")
+
+    @cached_property
+    def _quarantined(self) -> set[str]:
+        return set(self._read("quarantine"))
+
+    def _settled(self, collection: str) -> dict[str, datetime]:
+        """Leave out what is in quarantine, too: S3 may have refused to remove that, and it forbids the deletion."""
+        written = self._read(collection)
+        return {sid: at for sid, at in written.items() if sid not in self._quarantined} if written else written
 
     def _read(self, collection: str) -> dict[str, datetime]:
         prefix = day_prefix(self._archive.prefix, collection, self._account_sid, self._day)

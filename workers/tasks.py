@@ -7,7 +7,7 @@ one place, `_attempt`: short retries here, long ones by the sweep.
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any, Final, Self
 
@@ -83,12 +83,12 @@ class Work:
             filing = Filing(self.settings.ARCHIVE_PREFIX, account_sid, recording_sid, None)
             with self._quarantining(filing):
                 recording = self._look(account_sid, recording_sid)
-            if recording is None and callback is not None:
+            if recording is None:
                 # What Twilio has forgotten may be archived: no absence is written beside a receipt.
                 filing = next(indexed(self.archive, account_sid, "recording", recording_sid), filing)
             if recording is not None:
                 if wake:
-                    self.archive.remove(filing.quarantine)  # from when Twilio's answer could not even be filed
+                    self._forget_early_failures(filing)
                 filing = Filing.of(self.settings.ARCHIVE_PREFIX, recording)
             with self._quarantining(filing):
                 is_due = self._advance(filing, recording, callback, wake=wake)
@@ -125,7 +125,6 @@ class Work:
             raise NotReadyError("recording_not_ready", "Twilio has not finished the recording, or does not show it")
         if step is Step.RECORD_ABSENCE:
             record_absence(self.archive, filing, recording, callback, stored_externally=external)
-            self.hints.remember_documented(filing.recording_sid)
             log.info("absence_recorded")
         receipt = filed.receipt if filed else None
         if step is Step.ARCHIVE and recording is not None:
@@ -135,6 +134,11 @@ class Work:
         if quarantine is not None and step in (Step.ARCHIVE, Step.RESOLVE, Step.RECORD_ABSENCE):
             self.archive.remove(filing.quarantine)
             log.info("quarantine_resolved", attempts=quarantine.attempts)
+        if recording is not None and (filed is not None or step is Step.RECORD_ABSENCE):
+            # Not beside the first receipt: that costs a request for each, and the audit brings back what there is.
+            self._forget_early_failures(filing)
+        if step is Step.RECORD_ABSENCE:
+            self.hints.remember_documented(filing.recording_sid)
         if receipt is None or step not in (Step.ARCHIVE, Step.RESOLVE, Step.DELETE):
             return False
         if recording is None or not deletion_is_due(receipt, self.settings.TWILIO_DELETE, datetime.now(UTC)):
@@ -142,6 +146,12 @@ class Work:
         if recording.status == "deleted":  # the proof of it may be missing still
             return self.archive.head(filing.deletion) is None
         return recording.status == "completed"
+
+    def _forget_early_failures(self, filing: Filing) -> None:
+        """Remove the quarantine from when Twilio's answer could not even be filed under a day: now it can."""
+        early = replace(filing, day=None).quarantine
+        if self.archive.head(early) is not None:
+            self.archive.remove(early)
 
     def _archive(self, recording: Recording, callback: dict[str, str] | None, quarantine: Quarantine | None) -> Receipt:
         resolved = {**asdict(quarantine), "resolved_at": iso(datetime.now(UTC))} if quarantine else None

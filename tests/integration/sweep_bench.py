@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from redis import Redis
+
 from app.queue import ARCHIVE_QUEUE, KEY_PREFIX
 from app.receipt import Filing
 from app.settings import WorkerSettings, load
@@ -59,9 +61,7 @@ class SweepBench:
     def enqueued(self) -> list[str]:
         """Take every message off the archive queue and return the SIDs of their recordings."""
         with self.redis.client(self.database) as client:
-            messages = client.lrange(QUEUE, 0, -1)
-            client.delete(QUEUE)
-        return [_recording_sid(message) for message in messages]
+            return taken(client)
 
     def listings(self) -> list[str]:
         """Return the prefix of every listing that S3 was asked for."""
@@ -78,6 +78,13 @@ class SweepBench:
             for event in self.simulator.timeline
             if event.endpoint == "list"
         ]
+
+
+def taken(client: Redis) -> list[str]:
+    """Take every message off the archive queue and return the SIDs of their recordings."""
+    messages = client.lrange(QUEUE, 0, -1)
+    client.delete(QUEUE)
+    return [_recording_sid(message) for message in messages]
 
 
 def _recording_sid(message: str) -> str:

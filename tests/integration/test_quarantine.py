@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from app.queue import redis_client
 from app.receipt import iso, parse_iso
 from deploy.local.s3_proxy import Hook, S3Request
 from deploy.local.twilio import ErrorStatus, Match, OtherAudio, SimRecording
+from tests.integration.sweep_bench import taken
 from tests.integration.workbench import Workbench, now
 from workers.errors import ConfigurationError, ContentError, TemporaryError
 from workers.quarantine import RETRY_EVERY, Quarantine, read_quarantine, record_failure
@@ -147,6 +149,12 @@ def message(recording: SimRecording) -> dict[str, Any]:
     return {"account_sid": recording.account_sid, "recording_sid": recording.sid}
 
 
+def enqueued(bench: Workbench) -> list[str]:
+    """Return the SIDs that wait to be archived, and take them away."""
+    with redis_client(bench.settings) as client:
+        return taken(client)
+
+
 def downloads(bench: Workbench, recording: SimRecording) -> int:
     """Return how often the media was asked for."""
     events = bench.simulator.timeline
@@ -204,6 +212,53 @@ def test_what_is_resolved_is_deleted_only_when_twilio_has_it(bench: Workbench, s
     bench.work.archive_recording(message(recording))
     assert bench.bucket.document("quarantine", recording) is None
     assert bench.work.hints.queue_depth("delete") == int(deleted)
+
+
+@pytest.mark.parametrize("setting", ["never", "verified"])
+@pytest.mark.parametrize("gone", [False, True], ids=["at Twilio", "deleted by somebody else"])
+def test_an_end_that_could_not_be_written_is_made_up_for(
+    bench: Workbench, setting: str, gone: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was archived while S3 refused to remove its quarantine is brought back by the audit, and released."""
+    bench = bench.under(TWILIO_DELETE=setting)
+    recording = bench.record(date_created=now() - timedelta(hours=1))
+    record_failure(bench.archive, bench.filing(recording), ERROR, 2)
+    key = bench.filing(recording).quarantine
+    with bench.meanwhile("DeleteObject", key), pytest.raises(ConfigurationError, match="s3_refused"):
+        bench.work.archive_recording(message(recording))
+    assert bench.bucket.document("receipts", recording) is not None
+    assert bench.bucket.body(key) is not None
+    if gone:
+        bench.simulator.delete(recording)
+    bench.work.audit({})
+    assert enqueued(bench) == [recording.sid]
+    bench.work.archive_recording(message(recording))
+    assert bench.bucket.body(key) is None
+    assert bench.work.hints.queue_depth("delete") == int(setting == "verified")
+
+
+def test_what_twilio_has_forgotten_is_released_by_its_receipt(bench: Workbench) -> None:
+    """Also when Twilio shows nothing of it any more: the index says where it is filed."""
+    recording = bench.record()
+    bench.archived(recording)
+    record_failure(bench.archive, bench.filing(recording), ERROR, 2)
+    bench.simulator.delete(recording)
+    recording.deleted_at = now() - timedelta(days=41)
+    bench.work.archive_recording(message(recording))
+    assert bench.bucket.document("quarantine", recording) is None
+
+
+def test_a_failure_before_the_day_was_known_is_over_once_it_is_archived(bench: Workbench) -> None:
+    """The document without a day goes, too, when the recording comes by again; the audit sees to it."""
+    recording = bench.record(date_created=now() - timedelta(hours=1), resource_status=["not a string"])
+    with pytest.raises(ContentError, match="resource_malformed"):
+        bench.work.archive_recording(message(recording))
+    recording.resource_status = None
+    bench.archived(recording)
+    bench.work.audit({})
+    assert enqueued(bench) == [recording.sid]
+    bench.work.archive_recording(message(recording))
+    assert not any(key.startswith("quarantine/") for key in bench.bucket.keys(recording))
 
 
 @pytest.mark.parametrize("status", [401, 403])

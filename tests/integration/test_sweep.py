@@ -60,6 +60,20 @@ def test_a_written_absence_is_left_alone_without_hints(bench: SweepBench) -> Non
     assert bench.enqueued() == []
 
 
+def test_a_written_absence_that_is_still_in_quarantine_is_not_left_alone(bench: SweepBench) -> None:
+    """The document says that nothing failed: the daily sweep brings it back until its quarantine has ended."""
+    absent = bench.record(status="absent", error_code=16101, seconds=0.0)
+    work = bench.make()
+    message = {"account_sid": MAIN.sid, "recording_sid": absent.sid}
+    work.archive_recording(message)
+    record_failure(work.archive, bench.filing(absent), ContentError("media_cut", "cut"), 5)
+    work.new_sweep().run(everything=True)
+    assert bench.enqueued() == [absent.sid]
+    work.archive_recording(message)
+    work.new_sweep().run(everything=True)
+    assert bench.enqueued() == []
+
+
 @pytest.mark.parametrize(
     ("setting", "enqueued_again"), [("never", False), ("24h", False), ("1s", True), ("verified", True)]
 )

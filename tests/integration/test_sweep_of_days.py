@@ -71,6 +71,25 @@ def test_a_day_with_something_left_to_do_is_looked_at(bench: SweepBench) -> None
     assert remembered(work) == {day(age * DAY) for age in (3, 4, 5, 6)}
 
 
+@pytest.mark.parametrize("lookback", ["2d", "9d"])
+def test_what_is_proven_and_still_in_quarantine_is_not_done(bench: SweepBench, lookback: str) -> None:
+    """When the end of a quarantine could not be written, its day is looked at until that is made up for."""
+    work = bench.make(TWILIO_DELETE="never", SWEEP_LOOKBACK=lookback)
+    archived = bench.archived(work, 5 * DAY)
+    absent = bench.archived(work, 6 * DAY, status="absent", error_code=16101)
+    for recording in (archived, absent):
+        record_failure(work.archive, bench.filing(recording), ContentError("media_cut", "cut"), 5)
+    work.new_sweep().run(everything=False)  # which must not call those days complete, however far it looks back
+    bench.enqueued()
+    assert swept(bench, work) == [archived.sid, absent.sid]
+    assert not remembered(work) & {day(age * DAY) for age in (5, 6)}
+    for recording in (archived, absent):
+        work.archive_recording({"account_sid": MAIN.sid, "recording_sid": recording.sid})
+        assert work.archive.head(bench.filing(recording).quarantine) is None
+    assert swept(bench, work) == []
+    assert remembered(work) >= {day(age * DAY) for age in (5, 6)}
+
+
 def test_a_day_settles_before_it_is_complete(bench: SweepBench) -> None:
     """For 48 hours after its end a day is looked at every time, whatever is archived of it."""
     work = bench.make(TWILIO_DELETE="never")

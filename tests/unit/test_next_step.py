@@ -165,6 +165,11 @@ def test_quarantine_of_an_archived_recording_is_resolved_first(status: str, dele
     assert step(status, receipt=RECEIPT, in_quarantine=True, delete_after=delete_after) is Step.RESOLVE
 
 
+def test_quarantine_of_what_twilio_has_forgotten_is_resolved_too() -> None:
+    """Whether receipt and media agree is seen in S3 alone: Twilio's 404 keeps nothing in quarantine."""
+    assert step(None, receipt=RECEIPT, in_quarantine=True) is Step.RESOLVE
+
+
 def test_recording_in_quarantine_is_tried_again() -> None:
     """A recording in quarantine that is not archived yet is archived as any other."""
     assert step("completed", in_quarantine=True) is Step.ARCHIVE
