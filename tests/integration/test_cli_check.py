@@ -17,10 +17,10 @@ import pytest
 import redis
 
 from app.receipt import DELETIONS_PAUSED, PAUSE_SCHEMA
+from deploy.local.s3_proxy import AnswerLost, IgnoredHeaders, S3Request, S3Response, WithoutChecksums
 from deploy.local.s3_proxy import ErrorStatus as S3Error
 from deploy.local.s3_proxy import Headers as S3Headers
 from deploy.local.s3_proxy import Hook as S3Hook
-from deploy.local.s3_proxy import IgnoredHeaders, S3Request, S3Response, WithoutChecksums
 from deploy.local.servers import RedisServer, S3Server
 from deploy.local.stack import Stack
 from deploy.local.twilio import Account, ApiError, ErrorStatus, Hook, Match, Request, Response, Simulator
@@ -670,6 +670,12 @@ def store_that_does_not_encrypt(planting: Planting) -> dict[str, str | None]:
 @case("bucket: checksum", "red", found="S3 holds no SHA-256", mend="set ARCHIVE_VERIFY=readback", write=True)
 def store_without_checksums(planting: Planting) -> dict[str, str | None]:
     planting.bench.proxy.inject(WithoutChecksums(), times=None)
+    return {}
+
+
+@case("bucket: checksum", "red", found="can't be looked at", mend="look at the store and the network", write=True)
+def store_that_hangs_up_meanwhile(planting: Planting) -> dict[str, str | None]:
+    planting.bench.proxy.inject(AnswerLost(), "HeadObject", key_contains="control/check/", times=None)
     return {}
 
 

@@ -45,6 +45,10 @@ class Reply:
         """The answer in short."""
         return self.fault.words if self.fault else f"{self.status} {self.code}".strip()
 
+    def mend(self, refused: str) -> str:
+        """Return `refused`, the mend for a refusal, or that for an answer that did not come."""
+        return "check again; if it stays so, look at the store and the network to it" if self.fault else refused
+
 
 class Store:
     """The bucket of the settings, asked once and patient for seconds only.

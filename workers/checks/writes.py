@@ -77,12 +77,13 @@ class Writes:
             mend = "use a store that takes x-amz-checksum-sha256: this one refuses it"
             return red("write", f"S3 refuses it with a SHA-256 checksum: {refusal.words}", mend)
         mend = f"allow s3:PutObject on arn:aws:s3:::{self.store.archive.bucket}/{self.store.archive.prefix}*"
-        return red("write", f"S3 refuses it: {refusal.words}", mend)
+        return red("write", f"S3 refuses it: {refusal.words}", refusal.mend(mend))
 
     def _kept(self, key: str, body: bytes) -> Iterator[Result]:
         head = self.store.ask("head_object", Key=key, ChecksumMode="ENABLED")
         if not head.ok:
-            yield red("checksum", f"the object can't be looked at: {head.words}", "allow s3:GetObject on its objects")
+            mend = head.mend("allow s3:GetObject on its objects")
+            yield red("checksum", f"the object can't be looked at: {head.words}", mend)
             return
         yield self._judge_checksum("checksum", head.fields.get("ChecksumSHA256"), sha256(body))
         wanted, got = self.settings.ARCHIVE_SSE, head.fields.get("ServerSideEncryption")
