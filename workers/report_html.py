@@ -5,12 +5,15 @@ from datetime import date
 from html import escape
 from importlib.resources import files
 from string import Template
-from typing import TextIO
+from typing import Final, TextIO
 
 from app.receipt import archiver_version
+from app.recording import is_sid
 from workers.audit import DayAudit
 from workers.judgement import State
-from workers.reports import COLUMNS, MEANINGS, Report
+from workers.reports import COLUMNS, MEANINGS, DayRow, Report, sums
+
+_HEADS: Final = {"gone": "Gone from Twilio", "quarantined": "In quarantine", "read": "Read again"}
 
 
 class HtmlFile:
@@ -33,7 +36,6 @@ class HtmlFile:
             verdict=_verdict(report),
             checked=_checked(report),
             totals=_rows(_totals(report)),
-            account_head="<th>Account</th>" if with_accounts else "",
             days=_days(report, with_accounts),
             exceptions=_exceptions(report, with_accounts),
             notices=_notices(report),
@@ -45,13 +47,16 @@ def _verdict(report: Report) -> str:
     lines = []
     if report.unread:
         accounts = sorted({each.account_sid for each in report.unread})
-        lines.append(("bad", f"Incomplete: {len(accounts)} of the accounts could not be read to the end."))
+        of = len(report.scope.account_sids)
+        lines.append(("bad", f"Incomplete: {len(accounts)} of {of} accounts could not be read to the end."))
     if lost := report.total(State.LOST):
         lines.append(("bad", f"{lost:,} {_recordings(lost)} lost: deleted at Twilio and not archived."))
     if others := report.discrepancies - lost:
         lines.append(("warn", f"{others:,} {'other ' if lost else ''}{_recordings(others)} to look at."))
     if report.strangers:
-        lines.append(("warn", f"{len(report.strangers)} active accounts at Twilio are not configured."))
+        count = len(report.strangers)
+        which = "1 active account at Twilio is" if count == 1 else f"{count:,} active accounts at Twilio are"
+        lines.append(("warn", f"{which} not configured: nobody archives what is recorded there."))
     if not lines:
         lines.append(("good", f"All {report.total('recordings'):,} recordings are accounted for."))
     return "".join(f'<p class="verdict {kind}">{escape(text)}</p>' for kind, text in lines)
@@ -91,13 +96,17 @@ def _totals(report: Report) -> Iterable[Sequence[object]]:
 
 
 def _days(report: Report, with_accounts: bool) -> str:
-    rows: list[Sequence[object]] = []
-    for row in report.days:
-        account = [row.account_sid] if with_accounts else []
-        rows.append([row.day or "without a day", *account, *(getattr(row, name) for name in COLUMNS)])
-    account = [""] if with_accounts else []
-    rows.append(["all", *account, *(report.total(name) for name in COLUMNS)])
-    return _rows(rows)
+    if not with_accounts:
+        return _days_table(report.days, report.days)
+    tables = [f"<h3>Account {sid}</h3>{_days_table(rows, rows)}" for sid, rows in report.by_account()]
+    return f"{''.join(tables)}<h3>All accounts</h3>{_days_table([], report.days)}"
+
+
+def _days_table(shown: Iterable[DayRow], added: Iterable[DayRow]) -> str:
+    rows: list[list[object]] = [[row.day or "undated", *(getattr(row, name) for name in COLUMNS)] for row in shown]
+    names = "".join(f'<th class="n">{_HEADS.get(name, name.capitalize())}</th>' for name in COLUMNS)
+    body = _rows([*rows, ["all", *sums(added)]])
+    return f"<table><thead><tr><th>Day</th>{names}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _exceptions(report: Report, with_accounts: bool) -> str:
@@ -105,9 +114,9 @@ def _exceptions(report: Report, with_accounts: bool) -> str:
         return "<p>None.</p>"
     rows: list[Sequence[object]] = []
     for each in report.worst_first():
-        account = [each.account_sid] if with_accounts else []
-        rows.append([each.verdict.state, each.day or "", each.recording_sid, *account, each.verdict.why])
-    head = _head("State", "Day", "Recording", *(["Account"] if with_accounts else []), "Why")
+        sids = f"{each.recording_sid}\n{each.account_sid}" if with_accounts else each.recording_sid
+        rows.append([each.verdict.state, each.day or "undated", sids, each.verdict.why])
+    head = _head("State", "Day", "Recording, account" if with_accounts else "Recording", "Why")
     more = report.discrepancies - len(rows)
     rest = f"<p>And {more:,} more, which the CSV and JSON reports list.</p>" if more else ""
     return f"<table>{head}<tbody>{_rows(rows, last_is_sum=False)}</tbody></table>{rest}"
@@ -143,7 +152,8 @@ def _cell(value: object) -> str:
     if isinstance(value, date):
         return f'<td class="state">{value}</td>'
     text = escape(str(value))
-    return f'<td class="sid">{text}</td>' if text[:2] in ("AC", "RE") and len(text) == 34 else f"<td>{text}</td>"
+    of_sids = all(is_sid(line, "AC") or is_sid(line, "RE") for line in text.split("\n"))
+    return f'<td class="sid">{text}</td>' if of_sids else f"<td>{text}</td>"
 
 
 def _recordings(count: int) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
 from io import StringIO
+from itertools import groupby
 from typing import Any, Final, Protocol, TextIO
 
 from app.board import AUDIT, COMPLETE_AUDIT, Board, of_audit
@@ -161,6 +162,10 @@ class Report:
         """Whether every account could be read."""
         return not self.unread
 
+    def by_account(self) -> list[tuple[str, list[DayRow]]]:
+        """Return the days of each account, as far as it could be read."""
+        return [(sid, list(rows)) for sid, rows in groupby(self.days, key=lambda row: row.account_sid)]
+
     def worst_first(self) -> list[Finding]:
         """Return the exceptions that are shown, by severity."""
         return [finding for state in BY_SEVERITY for finding in self.exceptions.get(state, ())]
@@ -188,6 +193,12 @@ class Report:
             ],
             "unconfigured_accounts": self.strangers,
         }
+
+
+def sums(rows: Iterable[DayRow]) -> list[int]:
+    """Add some days up, for each of `COLUMNS`."""
+    rows = list(rows)
+    return [sum(getattr(row, name) for row in rows) for name in COLUMNS]
 
 
 class ReportFile(Protocol):

@@ -318,6 +318,30 @@ def test_a_terminal_shows_the_table(bench: Workbench, archiver: CommandLine) -> 
     assert "deleted at Twilio and not archived" in shown
 
 
+def test_a_narrow_terminal_shows_all_of_several_accounts(
+    make_workbench: Callable[..., Workbench], archiver: CommandLine, simulator: Simulator
+) -> None:
+    """On 80 columns no day, number, SID or reason is cut; each account has its days."""
+    other = Account(sid="AC" + "c4" * 16, auth_tokens=["other-token"])
+    simulator.store.accounts[other.sid] = other
+    bench = make_workbench()
+    archiver.use(bench)
+    for produce in (lost, mismatch, kept):
+        produce(bench)
+    gone = simulator.record(other.sid, seconds=2.0, date_created=datetime.now(UTC) - HOUR)
+    simulator.delete(gone)
+    code, shown = on_terminal("audit", "--since=1d", columns=80)
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    day = f"{gone.date_created:%Y-%m-%d}"
+    assert code == 4
+    for account_sid, counts in ((bench.account.sid, "3 1 1 2 0 0 1 0"), (other.sid, "1 0 0 1 0 0 1 0")):
+        table = shown.partition(f"account {account_sid}\n")[2]
+        assert re.search(rf"^{day} +{counts.replace(' ', ' +')} *$", table, re.MULTILINE), table
+    assert re.search(r"^all accounts *\n.*\nall +4 +1 +1 +3 +0 +0 +2 +0 *$", shown, re.MULTILINE), shown
+    assert f"lost: deleted at Twilio before it was archived (account {other.sid})\n  {day}  {gone.sid}\n" in shown
+    assert "mismatch: there is a receipt, and the media that it proves is not in the bucket (account AC" in shown
+
+
 def daily(bench: Workbench) -> DailyAudit:
     work = bench.work
     return DailyAudit(work.settings, work.twilio, work.archive, work.publisher, work.hints)

@@ -1,13 +1,16 @@
 """The audit on a terminal: numbers by day, how many recordings are in each state, and what to look at."""
 
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
+from workers.audit import Finding
 from workers.commands.common import plain, table
 from workers.judgement import State
-from workers.reports import COLUMNS, MEANINGS, Report
+from workers.reports import COLUMNS, MEANINGS, DayRow, Report, sums
 
 _SHOWN: Final = 50
 _STYLES: Final = {
@@ -24,14 +27,15 @@ _STYLES: Final = {
 def print_report(report: Report, console: Console) -> None:
     """Print a report as tables."""
     with_accounts = len(report.scope.account_sids) > 1
-    account = ["account"] if with_accounts else []
-    days = table(["day", *account, *(f">{name}" for name in COLUMNS)])
-    for row in report.days:
-        sid = [plain(row.account_sid)] if with_accounts else []
-        days.add_row(plain(row.day or "without a day"), *sid, *(_number(getattr(row, name)) for name in COLUMNS))
-    blank = [Text("")] if with_accounts else []
-    days.add_row(Text("all", style="bold"), *blank, *(_number(report.total(name), "bold") for name in COLUMNS))
-    console.print(days)
+    for account_sid, rows in report.by_account():
+        if with_accounts:
+            console.print(Text(f"account {account_sid}", style="dim"))
+        busy = [row for row in rows if row.states]
+        console.print(_days(busy))
+        if idle := len(rows) - len(busy):
+            console.print(Text(f"{idle:,} other days without a recording", style="dim"))
+    if with_accounts:
+        console.print(Text("\nall accounts", style="dim"), _days([], report.days), sep="\n")
 
     states = table(["state", ">recordings", "meaning"])
     for state in State:
@@ -40,17 +44,36 @@ def print_report(report: Report, console: Console) -> None:
     if report.totals:
         console.print("", states, sep="\n")
 
-    if shown := report.worst_first()[:_SHOWN]:
-        exceptions = table(["state", "day", "recording", "why"])
-        for each in shown:
-            verdict = each.verdict
-            exceptions.add_row(_state(verdict.state), plain(each.day), plain(each.recording_sid), plain(verdict.why))
-        console.print("", exceptions, sep="\n")
-        if more := report.discrepancies - len(shown):
-            console.print(f"and {more:,} more; --report FILE.csv lists them all")
+    shown = report.worst_first()[:_SHOWN]
+    for (state, why, account_sid), findings in _grouped(shown).items():
+        whose = f" (account {account_sid})" if with_accounts else ""
+        console.print("", Text.assemble(_state(state), f": {why}{whose}"), sep="\n", soft_wrap=True)
+        for each in findings:
+            console.print(Text(f"  {each.day or 'undated'!s:10}  {each.recording_sid}"), soft_wrap=True)
+    if more := report.discrepancies - len(shown):
+        console.print(f"and {more:,} more; --report FILE.csv lists them all")
 
     for line, style in _verdict(report):
         console.print(Text(line, style=style), soft_wrap=True)
+
+
+def _days(shown: Sequence[DayRow], added: Sequence[DayRow] | None = None) -> Table:
+    """Show days, and the sum of those in `added` (else of themselves)."""
+    made = table(["day", *(f">{name}" for name in COLUMNS)])
+    for row in shown:
+        made.add_row(plain(row.day or "undated"), *(_number(getattr(row, name)) for name in COLUMNS))
+    made.add_row(
+        Text("all", style="bold"), *(_number(each, "bold") for each in sums(shown if added is None else added))
+    )
+    return made
+
+
+def _grouped(findings: Iterable[Finding]) -> dict[tuple[State, str, str], list[Finding]]:
+    """Put together what there is the same to say of."""
+    groups: dict[tuple[State, str, str], list[Finding]] = {}
+    for each in findings:
+        groups.setdefault((each.verdict.state, each.verdict.why, each.account_sid), []).append(each)
+    return groups
 
 
 def _verdict(report: Report) -> list[tuple[str, str]]:
