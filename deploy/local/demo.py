@@ -5,24 +5,26 @@ What is shown is read from the simulator and from S3, never from the product: it
 
 import argparse
 import io
+import shlex
 import signal
 import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from rich.console import Console
 from rich.live import Live
 
-from deploy.local.demo_view import log_line, look_around, summary, table
+from deploy.local.demo_view import first_day, log_line, look_around, summary, table
 from deploy.local.observer import Observer
 from deploy.local.processes import StartError
-from deploy.local.stack import Stack
+from deploy.local.servers import ROOT
+from deploy.local.stack import Stack, read_procfile
 from deploy.local.twilio import Simulator
 
 # Every kind of recording, in the order in which they are played; a trunk sends no callback, the sweep finds it.
-KINDS: Final = (
+KINDS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
     ("two-party call", {"kind": "call", "seconds": 12.0}),
     ("conference", {"kind": "conference", "seconds": 21.5}),
     ("<Record>, mono", {"kind": "record_verb", "channels": 1, "seconds": 7.0}),
@@ -32,6 +34,9 @@ KINDS: Final = (
     ("SIP trunk, no callback", {"kind": "trunk", "seconds": 9.0}),
 )
 SETTINGS: Final = {"SWEEP_INTERVAL": "4s", "SWEEP_GRACE": "3s", "LOG_FORMAT": "console"}
+# A past that nobody was told of, and time to bring it home by hand before a sweep does.
+FIRST_DAY: Final = {"TWILIO_DELETE": "never", "SWEEP_INTERVAL": "1h", "LOG_FORMAT": "console"}
+FIRST_DAY_RECORDINGS: Final = 4 * len(KINDS)
 STALLED_AFTER_S: Final = 120.0
 _POLL_S: Final = 0.25
 
@@ -44,6 +49,9 @@ def main(argv: list[str] | None = None) -> int:
     console = Console(highlight=False)
     try:
         console.print("Starting Redis, S3, Twilio (simulated), web, worker and beat ...")
+        if options.first_day:
+            with Stack(("web", "worker", "beat"), settings=FIRST_DAY, commands=_told_by_file(), respawn=True) as stack:
+                return _first_day(stack, console)
         with Stack(("web", "worker", "beat"), settings=SETTINGS, respawn=True) as stack:
             return _run(stack, options, console)
     except StartError as error:
@@ -60,6 +68,11 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         "--calls", type=int, default=len(KINDS), metavar="N", help="how many calls to play (default %(default)s)"
     )
     parser.add_argument("--keep", action="store_true", help="stay up afterwards, to look around")
+    parser.add_argument(
+        "--first-day",
+        action="store_true",
+        help="play no call: start with two weeks of recordings, delete nothing, and stay up for README's first day",
+    )
     options = parser.parse_args(argv)
     if not 1 <= options.calls <= 1000:  # of which the S3 server would hold 3 GB in memory
         parser.error("--calls takes a number from 1 to 1000")
@@ -83,6 +96,40 @@ def _run(stack: Stack, options: argparse.Namespace, console: Console) -> int:
         console.print(look_around(stack, observer.watched[0].recording_sid), markup=False, soft_wrap=True)
         signal.sigwait({signal.SIGINT, signal.SIGTERM})
     return 0 if observer.all_right else 1
+
+
+def _told_by_file() -> dict[str, str]:
+    """Return Procfile lines whose processes read their environment at every start, so that it can be changed."""
+    lines = read_procfile(ROOT / "Procfile")
+    return {name: f'set -a; . "$TMPDIR/environment"; exec {lines[name]}' for name in ("web", "worker", "beat")}
+
+
+def _first_day(stack: Stack, console: Console) -> int:
+    """Leave everything as it is before anything was archived, with what a second terminal needs to go on."""
+    recordings = [_play_past(stack.simulator, number) for number in range(FIRST_DAY_RECORDINGS)]
+    script = stack.directory / "first-day"
+    shown = {
+        "ENVIRONMENT": str(stack.environment_file),
+        "FIRST_DAY": str(script),
+        "RECORDING": recordings[0],
+        "WORKER": str(stack.worker.pid),
+    }
+    words = "".join(f"{name}={shlex.quote(value)}\n" for name, value in shown.items())
+    own = ("HOME", "TMPDIR")  # of whoever types, not of the processes
+    keep = "".join(f'_{name}="${{{name}-}}"\n' for name in own)
+    restore = "".join(f'{name}="$_{name}"\n' for name in own)
+    script.write_text(f"{keep}set -a\n. {shlex.quote(shown['ENVIRONMENT'])}\n{words}{restore}set +a\n")
+    console.print(first_day(stack, script, len(recordings)), markup=False, soft_wrap=True)
+    signal.sigwait({signal.SIGINT, signal.SIGTERM})
+    return 0
+
+
+def _play_past(simulator: Simulator, number: int) -> str:
+    """Let a call of a kind have happened, two a day, before Twilio knew of a callback; return its recording's SID."""
+    options = dict(KINDS[number % len(KINDS)][1])
+    options["seconds"] = min(options["seconds"], 60.0)
+    happened = datetime.now(UTC) - timedelta(hours=6 + 12 * number)
+    return simulator.record(next(iter(simulator.accounts)), date_created=happened, **options).sid
 
 
 def _kinds(calls: int) -> Iterator[tuple[str, int]]:

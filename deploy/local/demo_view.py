@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Group
 from rich.table import Table
@@ -88,6 +89,29 @@ def summary(watched: Sequence[Watched], seconds: float) -> Text:
     return text
 
 
+def first_day(stack: Stack, script: Path, recordings: int) -> str:
+    """Say what is there before anything was archived, and how to go on."""
+    return f"""
+Running, with TWILIO_DELETE=never. At Twilio are {recordings} recordings of two weeks; nobody has told us of any.
+
+{_places(stack)}
+In a second terminal, take over the settings of these processes:
+
+  . {shlex.quote(str(script))}
+
+and go on as the README says under "A first day, tried here". Ctrl-C stops everything.
+"""
+
+
+def _places(stack: Stack) -> str:
+    return f"""  callback URL   {stack.callback_url}
+  Twilio         {stack.simulator.url}
+  S3             {stack.s3.endpoint_url}  bucket {stack.bucket}
+  Redis          {stack.redis_url}
+  logs           {stack.directory}
+"""
+
+
 def look_around(stack: Stack, recording_sid: str) -> str:
     """Return the URLs of what is running and commands to look at it, and at one recording."""
     account = next(iter(stack.simulator.accounts.values()))
@@ -100,12 +124,7 @@ def look_around(stack: Stack, recording_sid: str) -> str:
     return f"""
 Still running; Ctrl-C stops everything.
 
-  callback URL   {stack.callback_url}
-  Twilio         {stack.simulator.url}
-  S3             {stack.s3.endpoint_url}  bucket {stack.bucket}
-  Redis          {stack.redis_url}
-  logs           {stack.directory}
-
+{_places(stack)}
 Play another call:
   curl -X POST {stack.simulator.url}/_simulator/calls -d '{{"seconds": 20, "callback_url": "{stack.callback_url}"}}'
 List what Twilio still has (deleted ones too with IncludeSoftDeleted=true):

@@ -39,4 +39,5 @@ def sweep() -> None:
     """Compare Twilio's list with what is done, and enqueue what is not (also from cron)."""
     settings = load(WorkerSettings)
     configure_logs("console", settings.LOG_LEVEL)
-    Work.from_settings(settings).sweep({})
+    enqueued = Work.from_settings(settings).new_sweep().run()
+    click.echo(f"enqueued: {enqueued:,}; workers do the rest")

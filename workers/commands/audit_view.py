@@ -63,7 +63,7 @@ def _days(shown: Sequence[DayRow], added: Sequence[DayRow] | None = None) -> Tab
     for row in shown:
         made.add_row(plain(row.day or "undated"), *(_number(getattr(row, name)) for name in COLUMNS))
     made.add_row(
-        Text("all", style="bold"), *(_number(each, "bold") for each in sums(shown if added is None else added))
+        Text(f"{'all':10}", style="bold"), *(_number(each, "bold") for each in sums(shown if added is None else added))
     )
     return made
 
