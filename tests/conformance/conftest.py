@@ -18,7 +18,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             continue
         for fixture, exceptions in (("store", stores.EXCEPTIONS), ("party", twilios.EXCEPTIONS)):
             name = callspec.params.get(fixture)
-            rule = getattr(item, "originalname", item.name).removeprefix("test_")
+            others = [str(value) for parameter, value in callspec.params.items() if parameter != fixture]
+            rule = " ".join([item.name.partition("[")[0].removeprefix("test_"), *others])
             if reason := exceptions.get((name, rule)):
                 item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
             if name == "real":

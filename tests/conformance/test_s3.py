@@ -256,11 +256,12 @@ def test_a_list_is_in_the_order_of_bytes_and_in_pages(bucket: Bucket) -> None:
 
 
 def test_a_list_says_when_and_how_large(bucket: Bucket) -> None:
-    """The time of a listed object is that of its HEAD."""
+    """The time of a listed object is that of its HEAD, give or take a fraction of a second."""
     put(bucket)
     [page] = bucket.pages("list_objects_v2", Prefix=bucket.prefix + "recordings/")
     [item] = page["Contents"]
-    assert (item["LastModified"], item["Size"]) == (head(bucket)["LastModified"], len(BODY))
+    assert abs(item["LastModified"] - head(bucket)["LastModified"]) < timedelta(seconds=1)
+    assert item["Size"] == len(BODY)
 
 
 def test_an_empty_list_has_a_page(bucket: Bucket) -> None:
@@ -439,7 +440,8 @@ def test_the_default_retention_is_told_and_given(store: Store) -> None:
     """The bucket says how long it keeps what asks for nothing, and does."""
     bucket = store.bucket(object_lock=True, default_days=7)
     found = bucket.get_object_lock_configuration()["ObjectLockConfiguration"]
-    assert found["Rule"]["DefaultRetention"] == {"Mode": "GOVERNANCE", "Days": 7}
+    rule = found["Rule"]["DefaultRetention"]
+    assert (rule["Mode"], rule["Days"], rule.get("Years", 0)) == ("GOVERNANCE", 7, 0)
     put(bucket)
     assert abs(head(bucket)["ObjectLockRetainUntilDate"] - soon(days=7)) < timedelta(minutes=15)
 

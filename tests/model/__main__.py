@@ -1,6 +1,7 @@
 """Try the product against many histories that a seed decides, and say what came of it.
 
     python -m tests.model --histories 300000 --jobs 2     many, from seed 0 on
+    python -m tests.model --histories 300000 --keep done  the same, and on from where an earlier run was ended
     python -m tests.model --seed 4711                     one, printed call by call
     python -m tests.model --matrix                        every single fault at every call of a recording's life
     python -m tests.model --machine 20000                 many that Hypothesis writes, the first bad one shrunk
@@ -12,6 +13,7 @@ import argparse
 import os
 import sys
 import time
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -30,6 +32,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="the first one; without --histories the only one")
     parser.add_argument("--matrix", action="store_true", help="the single-fault matrix")
     parser.add_argument("--machine", type=int, help="how many Hypothesis is to write")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="note what is done, and go on from what is noted")
     parser.add_argument("--fail-fast", action="store_true", help="end with the first violation")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one for each core)")
     asked = parser.parse_args(arguments)
@@ -42,7 +45,7 @@ def main(arguments: list[str]) -> int:
         return 1 if outcome.violations else 0
     jobs = histories(asked.seed, asked.histories or 0) + (matrix() if asked.matrix else [])
     began = time.monotonic()
-    summary = _worked_off(jobs, asked.jobs, fail_fast=asked.fail_fast)
+    summary = _worked_off(jobs, asked.jobs, fail_fast=asked.fail_fast, kept=asked.keep)
     _report(summary, time.monotonic() - began)
     return 1 if summary.failures else 0
 
@@ -62,13 +65,13 @@ def _written(histories: int) -> int:
     return 0
 
 
-def _worked_off(jobs: list[Job], processes: int, *, fail_fast: bool) -> Summary:
+def _worked_off(jobs: list[Job], processes: int, *, fail_fast: bool, kept: Path | None) -> Summary:
     console = Console(stderr=True)
     summary = Summary()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("histories", total=len(jobs))
-        for summary in work_off(jobs, processes, fail_fast=fail_fast):
+        for summary in work_off(jobs, processes, fail_fast=fail_fast, kept=kept):
             progress.update(task, advance=1, description=f"{summary.figures['failures']} failures")
     return summary
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tests.model.clock import virtual_time
 from tests.model.history import Outcome, run
@@ -54,26 +57,60 @@ def matrix() -> list[Job]:
     return [(_row, row) for row in ROWS]
 
 
-def work_off(jobs: list[Job], processes: int, *, fail_fast: bool = False) -> Iterator[Summary]:
-    """Do the work in some processes; yield the sum so far whenever there is more, with `fail_fast` up to a failure."""
-    total = Summary()
+def work_off(
+    jobs: list[Job], processes: int, *, fail_fast: bool = False, kept: Path | None = None
+) -> Iterator[Summary]:
+    """Do the work in some processes; yield the sum so far whenever there is more, with `fail_fast` up to a failure.
+
+    What is done is noted in the file `kept`, a line each, and not done again by a run that is given the same file.
+    """
+    total, left = Summary(), []
+    done = _kept(kept)
+    for job in jobs:
+        if (earlier := done.get(_name(job))) is None:
+            left.append(job)
+        else:
+            total.merge(earlier)
+            yield total
+    for job, summary in _results(left, processes, fail_fast=fail_fast):
+        total.merge(summary)
+        if kept is not None:
+            line = json.dumps({"work": _name(job), "figures": summary.figures, "failures": summary.failures})
+            with kept.open("a", encoding="utf-8") as file:
+                file.write(f"\n{line}")  # so that no line is joined to one that was cut
+        yield total
+        if fail_fast and total.failures:
+            return
+
+
+def _results(jobs: list[Job], processes: int, *, fail_fast: bool) -> Iterator[tuple[Job, Summary]]:
     if processes == 1:
         for act, arguments in jobs:
-            total.merge(act(*arguments, fail_fast=fail_fast))
-            yield total
-            if fail_fast and total.failures:
-                return
+            yield (act, arguments), act(*arguments, fail_fast=fail_fast)
         return
     # A fresh interpreter each: neither threads nor patched modules of this one come along.
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
         try:
-            for done in as_completed([pool.submit(act, *arguments, fail_fast=fail_fast) for act, arguments in jobs]):
-                total.merge(done.result())
-                yield total
-                if fail_fast and total.failures:
-                    return
+            working = {pool.submit(act, *arguments, fail_fast=fail_fast): (act, arguments) for act, arguments in jobs}
+            for done in as_completed(working):
+                yield working[done], done.result()
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _name(job: Job) -> str:
+    act, arguments = job
+    return f"{act.__name__} {' '.join(map(str, arguments))}"
+
+
+def _kept(kept: Path | None) -> dict[str, Summary]:
+    """Read what earlier runs have done; a line that was cut by their end does not count."""
+    done: dict[str, Summary] = {}
+    for line in kept.read_text(encoding="utf-8").splitlines() if kept is not None and kept.exists() else ():
+        with suppress(ValueError):
+            noted = json.loads(line)
+            done[noted["work"]] = Summary(Counter(noted["figures"]), noted["failures"])
+    return done
 
 
 def _histories(first: int, count: int, *, fail_fast: bool) -> Summary:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,19 @@ def test_a_seed_is_a_history() -> None:
     )
     assert theirs.stdout.strip() == ours.strip()
     assert len(ours.splitlines()) > 20
+
+
+def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
+    """A long run that was ended goes on where it was, also when the last line of its notes was cut."""
+    notes, did = tmp_path / "done", []
+
+    def live(number: int, *, fail_fast: bool) -> Summary:
+        did.append(number)
+        return Summary(Counter({"histories": number}))
+
+    jobs: list[Job] = [(live, (number,)) for number in (1, 2, 3)]
+    *_, first = work_off(jobs[:2], 1, kept=notes)
+    notes.write_text(f"{notes.read_text()}\n{{'work")
+    *_, second = work_off(jobs, 1, kept=notes)
+    assert did == [1, 2, 3]
+    assert (first.figures["histories"], second.figures["histories"]) == (3, 6)
