@@ -87,7 +87,10 @@ class CallbackEndpoint:
         username, password = self._settings.WEBHOOK_USERNAME, self._settings.WEBHOOK_PASSWORD
         if username is None or password is None:
             return
-        given = incoming.authorization
+        try:
+            given = incoming.authorization
+        except ValueError:  # werkzeug 3.1 knows base64 that is wrong, but not what is no ASCII
+            given = None
         given_username = (given.username if given else None) or ""
         given_password = (given.password if given else None) or ""
         right_username = hmac.compare_digest(given_username.encode(), username.encode())

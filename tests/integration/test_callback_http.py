@@ -563,6 +563,7 @@ def test_the_simulated_twilio_passes_basic(guarded: Web, method: str) -> None:
         basic("", ""),
         {"Authorization": "Basic"},
         {"Authorization": "Basic !!!"},
+        {"Authorization": "Basic \xff"},
         {"Authorization": f"Basic {base64.b64encode(bytes([255, 254, 58, 255])).decode()}"},
         {"Authorization": "Bearer x"},
         {"Authorization": "Digest username=twilio"},
