@@ -124,7 +124,7 @@ def _age(message: str | None, now: float) -> float:
         return 0.0
     try:
         published_at = float(json.loads(message)["headers"][PUBLISHED_AT])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return 0.0
     return max(0.0, now - published_at) if math.isfinite(published_at) else 0.0
 
@@ -133,14 +133,21 @@ def _numbers(text: str) -> dict[str, float]:
     """Return the numbers of a fact by their names, a plain number under no name; what is neither is left out."""
     try:
         raw: Any = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     named = raw if isinstance(raw, dict) else {"": raw}
     return {
         name: float(value)
         for name, value in list(named.items())[:_MAX_NUMBERS]
-        if isinstance(value, int | float) and math.isfinite(value) and (not name or _NAME.fullmatch(name))
+        if isinstance(value, int | float) and _is_finite(value) and (not name or _NAME.fullmatch(name))
     }
+
+
+def _is_finite(number: float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # a whole number that no float can hold
+        return False
 
 
 def _of_queues(queues: Mapping[str, tuple[int, float]], unacknowledged: int) -> Iterator[Metric]:

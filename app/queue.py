@@ -96,12 +96,14 @@ def broker_config(settings: CommonSettings) -> dict[str, Any]:
 def redis_client(settings: CommonSettings, *, timeout_s: float = _HINT_TIMEOUT_S, once: bool = False) -> Redis:
     """Return a client of the same server under the same TLS policy, for hints that are no messages.
 
-    `timeout_s` bounds connecting and each answer; with `once` nothing is tried a second time.
+    `timeout_s` bounds connecting and each answer; with `once` nothing is tried a second time. What is there and no
+    text, which is none of ours, arrives as other text: no error of decoding is an error of Redis.
     """
     retry = {"retry": Retry(NoBackoff(), 0)} if once else {}
     return Redis.from_url(
         settings.REDIS_URL.get_secret_value(),
         decode_responses=True,
+        encoding_errors="replace",
         socket_connect_timeout=timeout_s,
         socket_timeout=timeout_s,
         **retry,

@@ -71,9 +71,21 @@ def test_the_oldest_is_what_a_worker_takes_next(settings: CommonSettings, redis:
 
 
 @pytest.mark.parametrize(
-    "message", ["", "junk", "[]", "{}", '{"headers": null}', '{"headers": {"published_at": "soon"}}']
+    "message",
+    [
+        "",
+        "junk",
+        b"\xff",
+        "[]",
+        "[" * 100_000,
+        "{}",
+        '{"headers": null}',
+        '{"headers": {"published_at": "soon"}}',
+        f'{{"headers": {{"published_at": {"9" * 400}}}}}',
+    ],
+    ids=range(9),
 )
-def test_junk_on_a_queue_stops_no_scrape(settings: CommonSettings, redis: Redis, message: str) -> None:
+def test_junk_on_a_queue_stops_no_scrape(settings: CommonSettings, redis: Redis, message: str | bytes) -> None:
     """It is counted, and has no age."""
     redis.lpush(ARCHIVE, message)
     scrape = Scrape(settings)
@@ -125,13 +137,17 @@ def test_junk_on_the_board_is_left_out(settings: CommonSettings, redis: Redis) -
         "alarm_+493012345678": "5",
         "alarm_recording_lost": "NaN",
         "alarm_deletions_paused": "[1]",
+        "alarm_recordings_lost": "9" * 400,
+        "alarm_request_failed": "[" * 100_000,
+        b"alarm_\xff": b"\xff",
     }
     redis.hset(BOARD, mapping=junk)
     scrape = Scrape(settings)
     assert scrape["sweep_enqueued", "recent"] is None
     assert scrape["audit_recordings", "lost"] == 3
     assert scrape["audit_deletions_pending"] is None
-    assert scrape["alarms_total", "recording_lost"] == 0
+    for event in ("recording_lost", "recordings_lost", "request_failed"):
+        assert scrape["alarms_total", event] == 0
     assert not [name for name in scrape.values if "+493012345678" in "".join(name)]
 
 

@@ -244,3 +244,13 @@ def test_what_rests_is_remembered_for_its_time(redis_server: RedisServer, redis_
     assert hints(url).resting(["RE1", "RE2"]) == {"RE1"}
     assert hints(url).documented(["RE1"]) == set()
     assert 3_590_000 < remaining_ms(redis_server, redis_database, "rests:RE1") <= 3_600_000
+
+
+def test_a_planted_hint_that_is_no_text_stops_nothing(redis_server: RedisServer, redis_database: int) -> None:
+    """Whatever bytes somebody put there, a sweep asks about its recordings and goes on from the beginning."""
+    with redis_server.client(redis_database) as client:
+        for name in ("absence:RE1", "rests:RE1", "position:sweep"):
+            client.set(KEY_PREFIX + name, b"\xff")
+    ours = hints(redis_server.url(redis_database))
+    assert ours.documented(["RE1", "RE2"]) == ours.resting(["RE1", "RE2"]) == {"RE1"}
+    assert ours.position("sweep") is None
