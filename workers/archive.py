@@ -394,10 +394,15 @@ class Archive:
         return len(stale)
 
     def write_empty(self, key: str) -> bool:
-        """Write an empty object, whose key is all that it says; False where it is there already, which is as good."""
+        """Write an empty object, whose key is all that it says; False where it is there already, which is as good.
+
+        Raises `TemporaryError` when S3 says that it is there, and then that it is not.
+        """
         try:
             self._put(key, b"", checksum=_sha256(b""), **self._encryption())
         except AlreadyThereError:
+            if self.head(key) is None:
+                raise TemporaryError("document_vanished", "an object was there and then was not") from None
             return False
         return True
 

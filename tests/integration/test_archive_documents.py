@@ -80,6 +80,13 @@ def test_an_empty_object_may_be_written_twice(workbench: Workbench) -> None:
     assert len(workbench.versions("index/a")) == 1
 
 
+def test_an_empty_object_that_vanishes_is_tried_again(workbench: Workbench) -> None:
+    """S3's word that a key is taken is not enough: without the index, nobody finds the recording's day."""
+    workbench.proxy.inject(ErrorStatus(412), "PutObject", key_contains="index/a")
+    with pytest.raises(TemporaryError, match=r"^document_vanished: an object was there and then was not$"):
+        workbench.archive.write_empty("index/a")
+
+
 class SmallPages(Fault):
     """Let S3 list two keys a page."""
 
