@@ -135,7 +135,7 @@ class Boundaries:
         if self._springs("redis", exchange.sequence, point):
             raise s3.DropError
 
-    def _message(self, text: str) -> tuple[str, str, bool] | None:
+    def _message(self, text: str) -> tuple[str | None, str, bool] | None:
         """Return which recording a text is about, the task of the message in it, and whether that has a callback."""
         tag = _TAG.search(text)
         task, has_callback = "", False
@@ -149,8 +149,10 @@ class Boundaries:
                 self._sids_of_tags[tag[1]] = sid
             return (sid, task, has_callback) if sid else None
         sids = set(_SID.findall(text))
+        if sids and ":rests:" in text:  # what a sweep asks about all that it has found
+            return None, "rests", False
         if len(sids) == 1:
-            what = re.search(r"(lease|rests|absence):?(archive|delete)?", text)
+            what = re.search(r"(lease|absence):?(archive|delete)?", text)
             return sids.pop(), what[0].replace(":", " ") if what else "", False
         if tag and (known := self._sids_of_tags.get(tag[0])):
             return known, "acknowledged", False
