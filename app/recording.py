@@ -157,7 +157,7 @@ class Encryption:
         if isinstance(details, str) and details:
             try:
                 details = json.loads(details)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise MalformedError("encryption_details", "must be a JSON object") from error
         if not details:
             return None

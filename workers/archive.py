@@ -332,7 +332,7 @@ class Archive:
     def replace(self, document: Document, body: bytes) -> bool:
         """Write a new version of a document that may change, unless somebody else has meanwhile: then False."""
         try:
-            with translated():
+            with translated(taken=TAKEN | {"NoSuchKey"}):  # S3's word when it was removed meanwhile
                 self._s3.put_object(
                     Bucket=self.bucket,
                     Key=document.key,
@@ -388,7 +388,8 @@ class Archive:
 
     def abort_stale_uploads(self, before: datetime) -> int:
         """Throw away the parts of our uploads that began before a moment and never ended; return how many."""
-        stale = [upload for upload in self._uploads(f"{self.prefix}recordings/") if upload["Initiated"] < before]
+        ours = self._uploads(f"{self.prefix}recordings/account=")
+        stale = [upload for upload in ours if upload["Initiated"] < before]
         for upload in stale:
             self._abort({"Bucket": self.bucket, "Key": upload["Key"], "UploadId": upload["UploadId"], **self._owner})
         return len(stale)

@@ -27,8 +27,9 @@ NO_DUAL_CHANNELS: Final = 16113
 BELIEVED_AFTER: Final = timedelta(days=1)  # what Twilio does not give for a day, it does not have
 
 
-# What a header can carry whatever Twilio thinks of next.
+# What a header can carry whatever Twilio thinks of next; S3 takes 2 KB of metadata in all.
 _PLAIN_WORD: Final = r"[A-Za-z0-9_.-]{1,64}"
+_PLAIN_VALUE: Final = r"[!-~]{1,1400}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +176,10 @@ class Pipeline:
             quarantine=quarantine,
         )
         body = receipt.to_json()
+        try:
+            Receipt.from_json(body)  # it stays for ever: with a lone surrogate in it, nobody could read it again
+        except ValueError as error:
+            raise ContentError("resource_malformed", "a receipt of what Twilio says could not be read") from error
         if self.archive.write_once(filing.receipt, body, recording.start_time).body == body:
             return receipt
         # A twin or an earlier attempt was first: its receipt stands if it proves the same bytes.
@@ -208,4 +213,4 @@ def _metadata(fetched: FetchedMedia) -> dict[str, str]:
             "encryption-cek": recording.encryption.encrypted_cek,
             "encryption-iv": recording.encryption.iv,
         }
-    return {name: value for name, value in metadata.items() if value}
+    return {name: value for name, value in metadata.items() if value and re.fullmatch(_PLAIN_VALUE, value)}

@@ -38,7 +38,8 @@ class Quarantine:
         """Read a quarantine document. Raises `ValueError`."""
         raw = from_json(document, QUARANTINE_SCHEMA)
         try:
-            parse_iso(raw["last_failed_at"])
+            for moment in ("first_failed_at", "last_failed_at"):
+                parse_iso(raw[moment])
             if type(raw["attempts"]) is not int:
                 raise TypeError("attempts")
             return cls(**{name: raw[name] for name in cls.__dataclass_fields__} | {"failures": tuple(raw["failures"])})

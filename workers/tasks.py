@@ -36,7 +36,7 @@ from workers.hints import Hints
 from workers.metrics import ARCHIVED, ARCHIVED_BYTES, CONTENT_FAILURES, DELETED, DELETIONS, LEFT, RETRIES, stage
 from workers.next_step import Observed, Step, deletion_is_due, next_step
 from workers.pipeline import Pipeline
-from workers.quarantine import Quarantine, read_quarantine, record_failure
+from workers.quarantine import RETRY_EVERY, Quarantine, read_quarantine, record_failure
 from workers.reports import post
 from workers.sweep import Sweep
 from workers.transcriptions import keep_texts
@@ -102,12 +102,13 @@ class Work:
     ) -> bool:
         """Observe, decide and act; return whether the source is to be deleted next."""
         external = recording is not None and self.twilio.is_stored_externally(recording)
-        filed = read_receipt(self.archive, filing) if filing.day else None
         quarantine = read_quarantine(self.archive, filing)
         now = datetime.now(UTC)
-        rests = quarantine is not None and quarantine.rests(self.settings.QUARANTINE_AFTER, now)
-        if rests and not wake:
+        rests = quarantine is not None and not wake and quarantine.rests(self.settings.QUARANTINE_AFTER, now)
+        if rests:
             self.hints.remember_resting(filing.recording_sid, _REST_S)
+        # A receipt that can't be read rests, too.
+        filed = read_receipt(self.archive, filing) if filing.day and not rests else None
         step = next_step(
             Observed(
                 recording=recording,
@@ -118,7 +119,7 @@ class Work:
                 now=now,
                 was_seen=recording is None and filing.day is not None,  # the index has it
                 in_quarantine=quarantine is not None,
-                rests=rests and not wake,
+                rests=rests,
             )
         )
         if step is Step.WAIT:
@@ -204,7 +205,11 @@ class Work:
             yield
         except ContentError as error:
             CONTENT_FAILURES.labels(error.reason).inc()
-            record_failure(self.archive, filing, error, self.settings.QUARANTINE_AFTER)
+            attempts = record_failure(self.archive, filing, error, self.settings.QUARANTINE_AFTER)
+            if attempts >= self.settings.QUARANTINE_AFTER:
+                # Twilio is asked before the quarantine of what has no day could say that it rests.
+                rest_s = _REST_S if filing.day else RETRY_EVERY.total_seconds()
+                self.hints.remember_resting(filing.recording_sid, rest_s)
             raise
 
     def sweep(self, _message: Message) -> None:
@@ -305,8 +310,9 @@ def _callback(message: Message) -> dict[str, str] | None:
         fields = dict(callback)
         received_at = parse_iso(fields.pop("received_at"))
         parsed = Callback.parse(fields.items(), received_at)
-        ours = parsed.fields == fields and all(isinstance(value, str) for value in fields.values())
-        ours = ours and (parsed.account_sid, parsed.recording_sid) == _sids(message)
+        for value in fields.values():
+            value.encode()  # a lone surrogate is not Unicode: no receipt with it could be read again
+        ours = parsed.fields == fields and (parsed.account_sid, parsed.recording_sid) == _sids(message)
     except (AttributeError, KeyError, TypeError, ValueError):
         ours = False
     if not ours:

@@ -85,7 +85,7 @@ def _list(twilio: TwilioApi, filing: Filing) -> tuple[_Known, ArchiverError | No
             continue  # an account in PCI mode has none
         except ArchiverError as error:
             failure = error
-    if failure is None and any(item.get("status") in _UNFINISHED for items in found.values() for item in items):
+    if failure is None and any(str(item.get("status")) in _UNFINISHED for items in found.values() for item in items):
         failure = NotReadyError("transcription_in_progress", "the deletion waits for a transcription or add-on result")
     return _Known(found["transcriptions"], found["add_on_results"]), failure
 

@@ -183,8 +183,8 @@ class TwilioApi:
 
         Raises `ConfigurationError` where they may not list accounts, as with a standard API key.
         """
-        items = self._all_items(account_sid, "", "accounts", {"Status": "active", "PageSize": str(_PAGE_SIZE)})
-        return [str(item["sid"]) for item in items if is_sid(item.get("sid"), "AC")]
+        items = self._objects(account_sid, "", "accounts", {"Status": "active", "PageSize": str(_PAGE_SIZE)})
+        return [str(item["sid"]) for item in items if is_sid(item["sid"], "AC")]
 
     def recordings_of(self, account_sid: str, kind: str, sid: str) -> Iterator[Recording]:
         """Yield every recording of a call or conference (`kind`), newest first, soft-deleted ones too."""
@@ -217,7 +217,7 @@ class TwilioApi:
 
     def transcriptions(self, account_sid: str, recording_sid: str) -> list[Mapping[str, Any]]:
         """Return every transcription of a recording as Twilio gives it. Raises `GoneError` on 404."""
-        return list(self._all_items(account_sid, f"Recordings/{recording_sid}/Transcriptions.json", "transcriptions"))
+        return list(self._objects(account_sid, f"Recordings/{recording_sid}/Transcriptions.json", "transcriptions"))
 
     def add_on_results(self, account_sid: str, recording_sid: str) -> list[Mapping[str, Any]]:
         """Return every add-on result of a recording as Twilio gives it, each with its `payloads` and their `data`.
@@ -226,14 +226,14 @@ class TwilioApi:
         """
         base = f"Recordings/{recording_sid}/AddOnResults"
         results: list[Mapping[str, Any]] = []
-        for result in self._all_items(account_sid, f"{base}.json", "add_on_results"):
-            sid = str(result.get("sid"))
+        for result in self._objects(account_sid, f"{base}.json", "add_on_results"):
+            sid = result["sid"]
             if not is_sid(sid, "XR"):
                 raise ContentError("add_on_result_malformed", "an add-on result without a SID")
             payloads = []
-            for payload in self._all_items(account_sid, f"{base}/{sid}/Payloads.json", "payloads"):
-                path = f"{base}/{sid}/Payloads/{payload.get('sid')}/Data.json"
-                if not is_sid(payload.get("sid"), "XH"):
+            for payload in self._objects(account_sid, f"{base}/{sid}/Payloads.json", "payloads"):
+                path = f"{base}/{sid}/Payloads/{payload['sid']}/Data.json"
+                if not is_sid(payload["sid"], "XH"):
                     raise ContentError("add_on_result_malformed", "a payload without a SID")
                 with self._open(account_sid, path, {}) as answer:
                     _raise_for_status(answer)
@@ -245,10 +245,10 @@ class TwilioApi:
         """Tell whether Twilio wrote the media to storage of the account's own: `media_url` is at another host."""
         return self._is_elsewhere(recording.account_sid, recording.media_url)
 
-    def _is_elsewhere(self, account_sid: str, media_url: str | None) -> bool:
+    def _is_elsewhere(self, account_sid: str, media_url: object) -> bool:
         if not media_url:
             return False
-        return _is_other_host("/".join(media_url.split("/", 3)[:3]), self._accounts[account_sid].api_base_url)
+        return _is_other_host("/".join(str(media_url).split("/", 3)[:3]), self._accounts[account_sid].api_base_url)
 
     def start_recording(self, account_sid: str, call_sid: str, form: Mapping[str, str]) -> Recording:
         """Start recording a live call, as the fields of `form` say; never repeated by itself.
@@ -302,6 +302,15 @@ class TwilioApi:
         code = body.get("code") if isinstance(body, dict) else None
         date = answer.headers.get("Date", "")
         return Answer(answer.status_code, code if isinstance(code, int) else None, date, body)
+
+    def _objects(
+        self, account_sid: str, path: str, name: str, query: Query | None = None
+    ) -> Iterator[Mapping[str, Any]]:
+        """Yield the items of a list. Raises `ContentError` for one that is no object with a SID."""
+        for item in self._all_items(account_sid, path, name, query):
+            if not (isinstance(item, dict) and isinstance(item.get("sid"), str)):
+                raise ContentError("list_malformed", f"an item of Twilio's {name} is not as documented")
+            yield item
 
     def _all_items(
         self, account_sid: str, path: str, name: str, query: Query | None = None, *, patiently: bool = False
@@ -422,7 +431,12 @@ def _list_query(created_from: date | None, created_to: date | None) -> dict[str,
 
 @lru_cache(maxsize=64)
 def _is_other_host(origin: str, base_url: str) -> bool:
-    host = urlsplit(origin).hostname
+    try:
+        host = urlsplit(origin).hostname
+    except ValueError:
+        host = None
+    if host is None:
+        return False  # what names no host is no storage of the account's own
     return host != urlsplit(base_url).hostname and not f".{host}".endswith(_MEDIA_HOSTS[:2])
 
 

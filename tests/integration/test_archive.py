@@ -268,7 +268,8 @@ class OneAPage(Fault):
 def test_stale_uploads_of_ours_are_thrown_away(workbench: Workbench) -> None:
     """Uploads of recordings under our prefix that are old enough are aborted; others are left alone."""
     client, name = workbench.bucket.client, workbench.bucket.name
-    keys = ["mine/recordings/1.wav", "mine/recordings/2.wav", "mine/other/3.wav", "recordings/4.wav"]
+    ours = [f"mine/recordings/account=AC/{number}.wav" for number in (1, 2)]
+    keys = [*ours, "mine/other/3.wav", "mine/recordings/4.zip", "recordings/account=AC/5.wav"]
     for key in keys:
         client.create_multipart_upload(Bucket=name, Key=key)
     archive = workbench.under(ARCHIVE_PREFIX="mine").archive

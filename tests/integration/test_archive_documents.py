@@ -63,6 +63,18 @@ def test_a_document_changes_only_for_who_has_read_the_latest(workbench: Workbenc
     assert put.headers["x-amz-sdk-checksum-algorithm"] == "SHA256"
 
 
+def test_a_document_that_was_removed_meanwhile_is_not_replaced(workbench: Workbench) -> None:
+    """To S3 there is nothing then that could match: whoever wanted to replace it reads anew."""
+    workbench.archive.write_once("control/a.json", b"0")
+    read = workbench.archive.read("control/a.json")
+    assert read is not None
+    workbench.archive.remove("control/a.json")
+    assert workbench.archive.replace(read, b"1") is False
+    workbench.proxy.inject(ErrorStatus(404, "NoSuchKey"), "PutObject", key_contains="control/a.json")
+    assert workbench.archive.replace(read, b"1") is False
+    assert workbench.bucket.body("control/a.json") is None
+
+
 def test_a_removed_document_is_gone_and_may_be_written_again(workbench: Workbench) -> None:
     """Quarantine and control documents come and go; their versions stay."""
     workbench.archive.write_once("quarantine/a.json", b"1")

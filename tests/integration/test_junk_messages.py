@@ -207,6 +207,7 @@ WRONG_CALLBACKS: dict[str, Callable[[SimRecording], Any]] = {
     "field that is no text": lambda recording: callback_of(recording, RecordingDuration=7),
     "field that is a list": lambda recording: callback_of(recording, RecordingUrl=["x"]),
     "long field": lambda recording: callback_of(recording, RecordingUrl="x" * 4097),
+    "half a character": lambda recording: callback_of(recording, RecordingUrl="\ud800"),
     "another recording": lambda recording: callback_of(recording, RecordingSid="RE" + "0" * 32),
     "another account": lambda recording: callback_of(recording, AccountSid="AC" + "0" * 32),
     "a call that is none": lambda recording: callback_of(recording, CallSid=PLANTED),

@@ -333,6 +333,48 @@ def test_a_source_that_no_header_can_carry_stops_nothing(workbench: Workbench, s
     assert metadata.get("source") == (str(source) if kept else None)
 
 
+@pytest.mark.parametrize(
+    ("details", "left_out"),
+    [
+        ({"encryption_cek": "\u00e9"}, "encryption-cek"),
+        ({"encryption_iv": "a\r\nx: y"}, "encryption-iv"),
+        ({"encryption_public_key_sid": "x" * 1401}, "encryption-public-key-sid"),
+    ],
+)
+def test_encryption_details_that_no_header_can_carry_stop_nothing(
+    workbench: Workbench, details: dict[str, str], left_out: str
+) -> None:
+    """They are in the receipt as Twilio gave them, and only what a header can carry is in the metadata."""
+    recording = workbench.record(encrypted=True, seconds=8.0)
+
+    def other(_request: Request, response: Response) -> Response:
+        resource = json.loads(response.body.read())
+        return Response.json(resource | {"encryption_details": resource["encryption_details"] | details})
+
+    workbench.simulator.inject(Hook(after=other), recording.sid, Match(endpoint="resource"))
+    receipt = workbench.archived(recording)
+    assert receipt.source["encryption_details"] | details == receipt.source["encryption_details"]
+    metadata = (workbench.archive.head(receipt.media.key) or {})["Metadata"]
+    named = {f"encryption-{name}" for name in ("type", "public-key-sid", "cek", "iv")}
+    assert named - metadata.keys() == {left_out}
+
+
+@pytest.mark.parametrize("note", ["\ud800", json.loads("[" * 400 + "]" * 400)], ids=["half a character", "nested"])
+def test_a_receipt_that_nobody_could_read_is_not_written(workbench: Workbench, note: Any) -> None:
+    """It could never be replaced: the recording is a fault of its content until Twilio says something else."""
+    recording = workbench.record()
+
+    def other(_request: Request, response: Response) -> Response:
+        return Response.json(json.loads(response.body.read()) | {"note": note})
+
+    workbench.simulator.inject(Hook(after=other), recording.sid, Match(endpoint="resource"))
+    with pytest.raises(ContentError, match="resource_malformed"):
+        workbench.archived(recording)
+    assert "receipts" not in documents(workbench, recording)
+    receipt = workbench.archived(recording)
+    assert workbench.verified(recording).receipt == receipt
+
+
 # A length that nothing proves
 
 

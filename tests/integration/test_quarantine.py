@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ from structlog.testing import capture_logs
 from app.queue import redis_client
 from app.receipt import iso, parse_iso
 from deploy.local.s3_proxy import Hook, S3Request
+from deploy.local.servers import RedisServer
 from deploy.local.twilio import ErrorStatus, Match, OtherAudio, SimRecording
 from tests.integration.sweep_bench import taken
 from tests.integration.workbench import Workbench, now
@@ -105,8 +107,18 @@ def test_a_person_is_called_at_the_threshold(workbench: Workbench) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{}", b"do not touch", b'{"schema":"recording-quarantine/1","attempts":3}'],
-    ids=["empty", "no schema", "text", "incomplete"],
+    [
+        b"",
+        b"{}",
+        b"do not touch",
+        b'{"schema":"recording-quarantine/1","attempts":3}',
+        *(
+            b'{"schema":"recording-quarantine/1","recording_sid":"RE","account_sid":"AC","attempts":3,"failures":[],'
+            b'"last_failed_at":"2026-11-22T10:00:00.000Z","first_failed_at":%s}' % moment
+            for moment in (b"null", b"7", b'"soon"', b'"2026-11-22T10:00:00"')
+        ),
+    ],
+    ids=["empty", "no schema", "text", "incomplete", "no time", "a number", "no date", "no zone"],
 )
 def test_a_document_that_nobody_can_read_counts(workbench: Workbench, body: bytes) -> None:
     """What is under the key blocks the deletion whatever it says, and the next failure makes a document of it."""
@@ -191,6 +203,40 @@ def test_a_resource_that_is_no_recording_is_quarantined(bench: Workbench) -> Non
         bench.work.archive_recording(message(recording))
     key = f"quarantine/account={recording.account_sid}/day=undated/{recording.sid}.json"
     assert json.loads(bench.bucket.body(key) or b"")["attempts"] == 1
+
+
+def failing(bench: Workbench, recording: SimRecording, times: int) -> None:
+    """Try a recording whose content fails or rests, as sweeps would."""
+    for _ in range(times):
+        with suppress(ContentError):
+            bench.work.archive_recording(message(recording))
+
+
+def test_a_receipt_that_nobody_can_read_rests_too(bench: Workbench) -> None:
+    """It is counted to the threshold, left alone for a day, and by frequent sweeps at once."""
+    recording = bench.record()
+    bench.archived(recording)
+    bench.overwrite(bench.filing(recording).receipt, b"{}")
+    failing(bench, recording, 4)
+    assert known(bench, recording).attempts == 2
+    assert bench.work.hints.resting([recording.sid]) == {recording.sid}
+    bench.tamper(bench.filing(recording).quarantine, "last_failed_at", iso(now() - RETRY_EVERY))
+    failing(bench, recording, 1)
+    assert known(bench, recording).attempts == 3
+
+
+def test_a_resource_that_is_no_recording_rests_too(
+    bench: Workbench, redis_server: RedisServer, redis_database: int
+) -> None:
+    """Frequent sweeps leave it alone for a day from its threshold on, though nothing but its failure is known."""
+    recording = bench.record(resource_status=["not a string"])
+    failing(bench, recording, 1)
+    assert bench.work.hints.resting([recording.sid]) == set()
+    failing(bench, recording, 1)
+    assert bench.work.hints.resting([recording.sid]) == {recording.sid}
+    with redis_server.client(redis_database) as redis:
+        (key,) = redis.scan_iter(f"*{recording.sid}")
+        assert 23 * 60 * 60 < redis.ttl(key) <= RETRY_EVERY.total_seconds()
 
 
 def test_what_was_archived_meanwhile_is_resolved(bench: Workbench) -> None:

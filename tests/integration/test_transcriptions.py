@@ -168,6 +168,27 @@ def test_an_error_blocks_for_a_while_only(workbench: Workbench, endpoint: str, s
     assert (texts.transcriptions, texts.add_on_results) == ((0, 1) if endpoint == "transcriptions" else (1, 0))
 
 
+@pytest.mark.parametrize(
+    ("item", "reason"),
+    [("text", "list_malformed"), ({"sid": "TR" + "1" * 32, "status": ["completed"]}, None), ({"sid": "TR"}, None)],
+    ids=str,
+)
+def test_a_list_that_is_malformed_blocks_for_a_while_only(workbench: Workbench, item: Any, reason: str | None) -> None:
+    """What no transcription looks like keeps no source for ever, and a status of any kind is none to wait for."""
+    recording = workbench.record()
+
+    def other(_request: Request, response: Response) -> Response:
+        return Response.json(json.loads(response.body.read()) | {"transcriptions": [item]})
+
+    match = Match(endpoint="transcriptions")
+    workbench.simulator.inject(Hook(after=other), recording.sid, match, times=None)
+    if reason:
+        with pytest.raises(ContentError, match=reason):
+            keep(workbench, recording)
+    texts = keep(workbench, recording, LATE if reason else None)
+    assert (texts.transcriptions, texts.incomplete) == (0 if reason else 1, reason)
+
+
 @pytest.mark.parametrize("wrong", ["result", "payload"])
 def test_a_sid_that_is_none_is_not_asked_for(workbench: Workbench, wrong: str) -> None:
     """SIDs in Twilio's answers become parts of URLs only when they are SIDs."""

@@ -329,13 +329,17 @@ def test_the_next_page_is_asked_of_the_configured_host(simulator: Simulator, acc
         ("{url}/2010-04-01/Accounts/AC/Recordings/RE", False),
         ("https://bucket.s3.amazonaws.com/AC/RE.wav", True),
         ("https://eviltwilio.com/RE", True),
+        ("/2010-04-01/Accounts/AC/Recordings/RE", False),
+        ("https://", False),
+        ("https://[bad/RE", False),
+        (7, False),
     ],
 )
 def test_external_storage_is_told_by_the_host(
-    simulator: Simulator, account: Account, recording: SimRecording, media_url: str | None, external: bool
+    simulator: Simulator, account: Account, recording: SimRecording, media_url: Any, external: bool
 ) -> None:
-    """The media is stored externally where its address is at none of Twilio's hosts."""
-    url = media_url and media_url.format(url=simulator.url)
+    """The media is stored externally where its address names a host and none of Twilio's."""
+    url = media_url.format(url=simulator.url) if isinstance(media_url, str) else media_url
     simulator.inject(answer_json(lambda resource: {**resource, "media_url": url}), match=Match(endpoint="resource"))
     api = client(simulator)
     assert api.is_stored_externally(api.fetch(account.sid, recording.sid)) is external
@@ -587,6 +591,19 @@ def test_data_of_an_add_on_that_was_cut_is_not_kept(
     simulator.inject(Cut(0.5, framing=framing), match=Match(endpoint="cdn"))
     error = refusal(lambda: client(simulator).add_on_results(recording.account_sid, recording.sid))
     assert (type(error), error.reason) == (TemporaryError, "twilio_unreachable")
+
+
+@pytest.mark.parametrize("item", ["text", 7, None, [], {}, {"sid": None}, {"sid": ["XR"]}], ids=str)
+def test_a_list_of_something_else_is_a_fault_of_the_content(
+    simulator: Simulator, recording: SimRecording, item: Any
+) -> None:
+    """What is no object with a SID is not taken for a transcription, an add-on result or an account."""
+    changed = answer_json(lambda page: {name: [item] if isinstance(page[name], list) else page[name] for name in page})
+    api, sids = client(simulator), (recording.account_sid, recording.sid)
+    simulator.inject(changed, times=None)
+    for act in (lambda: api.transcriptions(*sids), lambda: api.add_on_results(*sids), lambda: api.subaccounts(sids[0])):
+        error = refusal(act)
+        assert (type(error), error.reason) == (ContentError, "list_malformed")
 
 
 def test_days_are_inclusive(simulator: Simulator, account: Account) -> None:

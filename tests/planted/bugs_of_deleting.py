@@ -149,7 +149,11 @@ BUGS = (
     bug(
         "content-failure-forgotten",
         "does not count a failure of the content",
-        (TASKS, "            record_failure(self.archive, filing, error, self.settings.QUARANTINE_AFTER)\n", ""),
+        (
+            TASKS,
+            "attempts = record_failure(self.archive, filing, error, self.settings.QUARANTINE_AFTER)",
+            "attempts = 0",
+        ),
     ),
     bug(
         "nobody-called",
