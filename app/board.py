@@ -17,7 +17,7 @@ from prometheus_client.registry import Collector
 from redis import Redis
 from redis.exceptions import RedisError
 
-from app.queue import KEY_PREFIX, PUBLISHED_AT, QUEUES
+from app.queue import KEY_PREFIX, OUTBOX, PUBLISHED_AT, QUEUES
 
 SWEEP: Final = "sweep"  # a frequent one, in which no account was left out
 FULL_SWEEP: Final = "full_sweep"  # one without a date bound
@@ -35,6 +35,7 @@ ALARMS: Final = (
     "encrypted_with_another_key",
     "listed_recording_malformed",
     "metrics_not_served",
+    "notifications_given_up",
     "process_wedged",
     "recording_lost",
     "recording_quarantined",
@@ -85,7 +86,7 @@ class BoardCollector(Collector):
         is_up = GaugeMetricFamily("archiver_redis_up", "Whether Redis answered this process just now.", value=1)
         try:
             with closing(self._connect()) as redis:
-                queues, unacknowledged, facts = _read(redis, self._clock())
+                queues, unacknowledged, untold, facts = _read(redis, self._clock())
         except RedisError:
             is_up.samples.clear()
             is_up.add_metric([], 0)
@@ -93,6 +94,7 @@ class BoardCollector(Collector):
             return
         yield is_up
         yield from _of_queues(queues, unacknowledged)
+        yield from _of_notifications(*untold)
         yield from _of_sweep(facts)
         yield from _of_audit(facts)
         yield _of_alarms(facts)
@@ -103,19 +105,26 @@ def read_queues(redis: Redis, now: float) -> Mapping[str, tuple[int, float]]:
     return _read(redis, now)[0]
 
 
-def _read(redis: Redis, now: float) -> tuple[dict[str, tuple[int, float]], int, Facts]:
-    """Return depth and oldest age in seconds of each queue, how many messages are unacknowledged, and the board."""
+def _read(redis: Redis, now: float) -> tuple[dict[str, tuple[int, float]], int, tuple[int, float], Facts]:
+    """Return depth and oldest age in seconds of each queue, how many messages are unacknowledged, and the board.
+
+    Before the board, how many notifications wait, and how many seconds the first of them has been due.
+    """
     with redis.pipeline(transaction=False) as pipeline:
         for queue in QUEUES:
             pipeline.llen(KEY_PREFIX + queue)
             pipeline.lindex(KEY_PREFIX + queue, -1)  # publishers push on the left
         pipeline.zcard(_UNACKNOWLEDGED)
+        pipeline.zcard(OUTBOX)
+        pipeline.zrange(OUTBOX, 0, 0, withscores=True)
         pipeline.hgetall(_BOARD)
-        *of_queues, unacknowledged, board = pipeline.execute()
+        *of_queues, unacknowledged, untold, first, board = pipeline.execute()
     depths, oldest = of_queues[::2], of_queues[1::2]
     ages = [_age(message, now) for message in oldest]
     queues = {queue: (depth, age) for queue, depth, age in zip(QUEUES, depths, ages, strict=True)}
-    return queues, int(unacknowledged), {str(name): _numbers(text) for name, text in board.items()}
+    overdue_s = max(0.0, now - first[0][1]) if first else 0.0
+    facts = {str(name): _numbers(text) for name, text in board.items()}
+    return queues, int(unacknowledged), (int(untold), overdue_s), facts
 
 
 def _age(message: str | None, now: float) -> float:
@@ -164,6 +173,15 @@ def _of_queues(queues: Mapping[str, tuple[int, float]], unacknowledged: int) -> 
     yield age
     yield GaugeMetricFamily(
         "archiver_queue_unacknowledged", "Messages that workers have taken and not finished.", value=unacknowledged
+    )
+
+
+def _of_notifications(waiting: int, overdue_s: float) -> Iterator[Metric]:
+    yield GaugeMetricFamily("archiver_notifications_waiting", "Notifications that wait to be sent.", value=waiting)
+    yield GaugeMetricFamily(
+        "archiver_notifications_oldest_age_seconds",
+        "Time since a notification is due that has not been taken; 0 when none is.",
+        value=overdue_s,
     )
 
 

@@ -17,6 +17,7 @@ from app.queue import Publisher, QueueUnavailableError, arrived_at
 from app.recording import Callback, MalformedError, is_sid
 from app.settings import WebSettings
 from app.signature import Pairs, SignedRequest, body_sha256, signed_text, signed_urls, verify
+from app.tracing import span
 
 PATH: Final = "/recording-status"
 _METHODS: Final = ("GET", "POST")
@@ -53,12 +54,14 @@ class CallbackEndpoint:
         started = arrived_at.get(monotonic())
         sids: dict[str, str] = {}
         write = log.info
-        try:
-            outcome = self._take(request, sids)
-            answer = Response(status=204)
-        except RefusedError as refusal:
-            outcome, answer = refusal.outcome, refusal.answer
-            write = log.info if refusal.expected else log.warning
+        with span("callback") as said:
+            try:
+                outcome = self._take(request, sids)
+                answer = Response(status=204)
+            except RefusedError as refusal:
+                outcome, answer = refusal.outcome, refusal.answer
+                write = log.info if refusal.expected else log.warning
+            said |= {"outcome": outcome, **sids}
         seconds = monotonic() - started
         CALLBACKS.labels(outcome).inc()
         CALLBACK_SECONDS.observe(seconds)

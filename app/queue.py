@@ -29,12 +29,14 @@ ARCHIVE_QUEUE: Final = "archive"
 DELETE_QUEUE: Final = "delete"
 SWEEP_QUEUE: Final = "sweep"
 AUDIT_QUEUE: Final = "audit"
+NOTIFY_QUEUE: Final = "notify"
 BACKFILL_QUEUE: Final = "backfill"
 
 ARCHIVE_TASK: Final = "archive_recording"
 DELETE_TASK: Final = "delete_source"
 SWEEP_TASK: Final = "sweep"
 AUDIT_TASK: Final = "audit"
+NOTIFY_TASK: Final = "deliver_notifications"
 BACKFILL_TASK: Final = "backfill_recording"
 
 # A worker takes from the first queue that has something: what is happening now comes before what is long past, and what
@@ -44,6 +46,7 @@ _QUEUES: Final = {
     SWEEP_TASK: SWEEP_QUEUE,
     AUDIT_TASK: AUDIT_QUEUE,
     DELETE_TASK: DELETE_QUEUE,
+    NOTIFY_TASK: NOTIFY_QUEUE,
     ARCHIVE_TASK: ARCHIVE_QUEUE,
     BACKFILL_TASK: BACKFILL_QUEUE,
 }
@@ -54,6 +57,7 @@ TASKS: Final = frozenset(_QUEUES)
 PUBLISHED_AT: Final = "published_at"
 
 KEY_PREFIX: Final = "recording-archiver:"
+OUTBOX: Final = f"{KEY_PREFIX}notifications"  # a sorted set: what is to be sent, by when it is due
 
 # The endpoint answers within 2 s: one attempt to connect and send, and one more after a stale connection.
 PUBLISH_LIMIT_S: Final = 1.2

@@ -4,6 +4,7 @@ Pydantic's own words for a mismatch would be a regular expression, and Python's 
 """
 
 import re
+from base64 import b64decode
 from datetime import timedelta
 from typing import Annotated, Final, Literal
 from urllib.parse import SplitResult, urlsplit
@@ -97,11 +98,17 @@ def _public_url(value: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
 
 
-def _api_base_url(value: str) -> str:
+def _split_private_url(value: str) -> SplitResult:
+    """Split a URL to which nothing goes that others could read on the way. Raises `ValueError`."""
     parts = _split_url(value)
     loopback = parts.hostname in ("127.0.0.1", "::1", "localhost")
     if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and loopback)):
         raise ValueError("must be an https:// URL (plain http only to this machine)")
+    return parts
+
+
+def _api_base_url(value: str) -> str:
+    parts = _split_private_url(value)
     if parts.query or parts.fragment or "@" in parts.netloc or parts.path.strip("/"):
         raise ValueError("must be scheme and host only")
     return f"{parts.scheme}://{parts.netloc}"
@@ -116,6 +123,44 @@ def _redis_url(value: SecretStr) -> SecretStr:
     return value
 
 
+def _endpoint(value: str) -> str:
+    parts = _split_private_url(value)
+    if parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError("must have no credentials (see OTEL_EXPORTER_OTLP_HEADERS), query or fragment")
+    return value.rstrip("/")
+
+
+def _dsn(value: SecretStr) -> SecretStr:
+    parts = _split_private_url(value.get_secret_value())
+    if not parts.username or not re.fullmatch(r"(/.*)?/[0-9]+", parts.path) or parts.query or parts.fragment:
+        raise ValueError("must be the DSN that Sentry shows for the project, https://KEY@HOST/NUMBER")
+    return value
+
+
+def _notify_url(value: SecretStr) -> SecretStr:
+    parts = _split_private_url(value.get_secret_value())
+    if parts.fragment or "@" in parts.netloc:
+        raise ValueError("must have no user name, password or fragment: what is sent is signed")
+    return value
+
+
+def _webhook_secret(value: SecretStr) -> SecretStr:
+    kind, _, coded = value.get_secret_value().partition("_")
+    try:
+        key = b64decode(coded, validate=True)
+    except ValueError:
+        key = b""
+    if kind != "whsec" or not 24 <= len(key) <= 64:  # as Standard Webhooks asks for
+        raise ValueError('must be whsec_ and 24 to 64 random bytes in base64: echo "whsec_$(openssl rand -base64 32)"')
+    return value
+
+
+def _any_webhook_secret(value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    if not value:
+        raise ValueError("must be a secret, or several separated by commas during a rotation")
+    return value
+
+
 def _prefix(value: str) -> str:
     return f"{value.strip('/')}/" if value.strip("/") else ""
 
@@ -125,6 +170,13 @@ SecretsIfAny = Annotated[tuple[Secret, ...], BeforeValidator(_split_commas)]
 Secrets = Annotated[SecretsIfAny, AfterValidator(_any_secret)]
 RedisUrl = Annotated[Secret, AfterValidator(_redis_url)]
 PublicUrl = Annotated[str, AfterValidator(_public_url)]
+Endpoint = Annotated[str, AfterValidator(_endpoint)]
+Dsn = Annotated[Secret, AfterValidator(_dsn)]
+NotifyUrl = Annotated[Secret, AfterValidator(_notify_url)]
+WebhookSecret = Annotated[Secret, AfterValidator(_webhook_secret)]
+WebhookSecrets = Annotated[
+    tuple[WebhookSecret, ...], BeforeValidator(_split_commas), AfterValidator(_any_webhook_secret)
+]
 ApiBaseUrl = Annotated[str, AfterValidator(_api_base_url)]
 Prefix = Annotated[str, Field(max_length=200), AfterValidator(_prefix)]
 

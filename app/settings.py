@@ -6,14 +6,25 @@ that holds it (Docker, Kubernetes and ECS mount secrets so). An empty variable c
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from difflib import get_close_matches
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypedDict, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, Json, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    Json,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -25,8 +36,11 @@ from app.setting_types import (
     BucketName,
     Delay,
     DnsLabel,
+    Dsn,
     Duration,
+    Endpoint,
     Interval,
+    NotifyUrl,
     Prefix,
     PublicUrl,
     RedisUrl,
@@ -35,18 +49,22 @@ from app.setting_types import (
     SecretsIfAny,
     StorageClass,
     UserName,
+    WebhookSecrets,
 )
 
 EXIT_CONFIGURATION: Final = 5
+_EXTRAS: Final = "deploy/extras-requirements.txt"
 _SIGNS: Final = "the account's auth token, or several separated by commas during a rotation"
 _LOOKS_LIKE: Final = 0.85  # ARCHIVE_RETENTION is close enough to ARCHIVE_RETENTION_DAYS
 
 S = TypeVar("S", bound=BaseModel)
+T = TypeVar("T")
 
 _TOGETHER: Final = (
     ("TWILIO_API_KEY", "TWILIO_API_SECRET"),
     ("WEBHOOK_USERNAME", "WEBHOOK_PASSWORD"),
     ("ARCHIVE_OBJECT_LOCK_MODE", "ARCHIVE_RETENTION_DAYS"),
+    ("NOTIFY_URL", "NOTIFY_SECRET"),
 )
 
 _ARCHIVE_TIERS: Final = ("GLACIER", "DEEP_ARCHIVE")  # what is there must be restored before it is read
@@ -98,6 +116,21 @@ class TwilioAccount(BaseModel):
         return f"https://api.{self.region}.twilio.com" if self.region else "https://api.twilio.com"
 
 
+def _with_the_package(name: str) -> Callable[[T], T]:
+    """Accept a setting only where the package is installed that makes something of it."""
+
+    def check(value: T) -> T:
+        try:
+            installed = find_spec(name) is not None
+        except ValueError:  # there is something of that name that is no package
+            installed = False
+        if not installed:
+            raise ValueError(f"needs a package that is not installed: pip install --require-hashes -r {_EXTRAS}")
+        return value
+
+    return check
+
+
 class CommonSettings(BaseModel):
     """What every process needs: its logs and its queue."""
 
@@ -107,6 +140,9 @@ class CommonSettings(BaseModel):
     REDIS_TLS_VERIFY: Literal["full", "none"] = "full"
     LOG_FORMAT: Literal["json", "console"] = "json"
     LOG_LEVEL: Literal["debug", "info", "warning", "error"] = "info"
+    SENTRY_DSN: Annotated[Dsn | None, AfterValidator(_with_the_package("sentry_sdk"))] = None
+    OTEL_EXPORTER_OTLP_ENDPOINT: Annotated[Endpoint | None, AfterValidator(_with_the_package("opentelemetry"))] = None
+    OTEL_SERVICE_NAME: str = "recording-archiver"
 
 
 class TwilioSettings(BaseModel):
@@ -201,6 +237,8 @@ class WorkerSettings(TwilioSettings, CommonSettings):
     SWEEP_LOOKBACK: Duration = timedelta(days=2)
     SWEEP_GRACE: Duration = timedelta(minutes=2)
     QUARANTINE_AFTER: Annotated[int, Field(ge=1, le=100)] = 5
+    NOTIFY_URL: NotifyUrl | None = None
+    NOTIFY_SECRET: WebhookSecrets = ()
     CELERY_CONCURRENCY: Annotated[int, Field(ge=1, le=256)] = 8
     METRICS_PORT: Annotated[int, Field(ge=1, le=65535)] | None = None
     # Set by Heroku's add-on of that name, whose bucket is used where ARCHIVE_BUCKET names no other.

@@ -1,4 +1,4 @@
-"""Read Twilio's answers that are not media: bounded in size and in time, whatever comes."""
+"""Ask over HTTP, and read answers that are not media: bounded in size and in time, whatever comes."""
 
 import json
 import re
@@ -19,6 +19,22 @@ _BLOCK_BYTES: Final = 64 * 1024
 _ERROR_BYTES: Final = 4096
 
 _ERROR_CODE: Final = re.compile(rb'"code"\s*:\s*(\d{1,6})|<Code>(\d{1,6})</Code>')
+
+
+class PlainSession(requests.Session):
+    """Goes where it is told and nowhere else.
+
+    No proxy, netrc or CA bundle from the environment, or a credential would go elsewhere; and redirects are left alone,
+    which requests reads and parses even where it is told not to follow.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trust_env = False
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Return None: there is nothing to follow."""
+        return None
 
 
 def read_body(

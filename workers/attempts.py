@@ -4,7 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+import structlog
+
 from app.queue import DELETE_TASK, QueueUnavailableError
+from app.tracing import span
 from workers.errors import ArchiverError, ConfigurationError, ContentError, ForbiddenDeletionError, TemporaryError
 from workers.metrics import ATTEMPTS, DELETIONS, RUNNING
 
@@ -24,15 +27,22 @@ OUTCOMES: Final = (DONE, *_FAILURES.values(), CRASHED)
 @contextmanager
 def counted(task: str) -> Iterator[None]:
     """Count an attempt by its outcome, and what is passed on; a deletion also by what forbids it."""
-    with RUNNING.labels(task).track_inprogress():
+    with RUNNING.labels(task).track_inprogress(), span(task, **_sids()) as said:
         try:
             yield
         except Exception as error:
+            said["outcome"] = outcome_of(error)
             ATTEMPTS.labels(task, outcome_of(error)).inc()
             if task == DELETE_TASK and isinstance(error, ForbiddenDeletionError):
                 DELETIONS.labels(error.reason).inc()
             raise
         ATTEMPTS.labels(task, DONE).inc()
+
+
+def _sids() -> dict[str, str]:
+    """Return what the log says of each line of this attempt, too."""
+    bound = structlog.contextvars.get_contextvars()
+    return {name: str(bound[name]) for name in ("account_sid", "recording_sid") if name in bound}
 
 
 def outcome_of(error: Exception) -> str:

@@ -46,5 +46,7 @@ def _expect(settings: WorkerSettings) -> None:
     for name in metrics.STAGES:
         metrics.STAGE_SECONDS.labels(name)
     metrics.TWILIO_ANSWERS.labels("GET", "429")
+    for outcome in metrics.NOTIFICATION_OUTCOMES:
+        metrics.NOTIFICATIONS.labels(outcome)
     for outcome in metrics.DELETION_OUTCOMES:
         metrics.DELETIONS.labels(outcome)

@@ -9,9 +9,11 @@ from typing import Final
 from prometheus_client import Counter, Gauge, Histogram
 
 from app.receipt import parse_iso
+from app.tracing import span
 
 STAGES: Final = ("fetch", "store", "verify", "receipt", "delete")
 DELETED: Final = "deleted"
+NOTIFICATION_OUTCOMES: Final = ("delivered", "failed", "lost")
 DELETION_OUTCOMES: Final = (DELETED, "deletions_paused", "legal_hold", "quarantined")
 
 ATTEMPTS: Final = Counter(
@@ -47,6 +49,11 @@ CONTENT_FAILURES: Final = Counter(
 DELETIONS: Final = Counter(
     "archiver_deletions", "Deletions at Twilio by outcome: done, or what forbids them.", ["outcome"]
 )
+NOTIFICATIONS: Final = Counter(
+    "archiver_notifications",
+    "Notifications that were delivered or lost, and attempts to deliver one that failed.",
+    ["outcome"],
+)
 TWILIO_ANSWERS: Final = Counter("archiver_twilio_answers", "Twilio's answers to REST requests.", ["method", "status"])
 TWILIO_CREDENTIALS: Final = Counter(
     "archiver_twilio_credentials",
@@ -60,7 +67,8 @@ TWILIO_CREDENTIALS: Final = Counter(
 def stage(name: str) -> Iterator[None]:
     """Measure one of the stages; one that fails is not counted here but by its attempt."""
     started = perf_counter()
-    yield
+    with span(name):
+        yield
     STAGE_SECONDS.labels(name).observe(perf_counter() - started)
 
 

@@ -14,7 +14,16 @@ from typing import Any, Final, Self
 import structlog
 from celery import Celery, Task
 
-from app.queue import ARCHIVE_TASK, AUDIT_TASK, BACKFILL_TASK, DELETE_TASK, SWEEP_TASK, Publisher, QueueUnavailableError
+from app.queue import (
+    ARCHIVE_TASK,
+    AUDIT_TASK,
+    BACKFILL_TASK,
+    DELETE_TASK,
+    NOTIFY_TASK,
+    SWEEP_TASK,
+    Publisher,
+    QueueUnavailableError,
+)
 from app.receipt import ERROR_EXPLANATIONS, Filing, Receipt, iso, parse_iso
 from app.recording import Callback, Recording, is_sid
 from app.settings import WorkerSettings
@@ -35,6 +44,7 @@ from workers.finding import indexed
 from workers.hints import Hints
 from workers.metrics import ARCHIVED, ARCHIVED_BYTES, CONTENT_FAILURES, DELETED, DELETIONS, LEFT, RETRIES, stage
 from workers.next_step import Observed, Step, deletion_is_due, next_step
+from workers.notify import Notifier
 from workers.pipeline import Pipeline
 from workers.quarantine import RETRY_EVERY, Quarantine, read_quarantine, record_failure
 from workers.reports import post
@@ -62,12 +72,14 @@ class Work:
     archive: Archive
     publisher: Publisher
     hints: Hints
+    notifier: Notifier
 
     @classmethod
     def from_settings(cls, settings: WorkerSettings) -> Self:
         """Wire the parts; nothing connects before it is used."""
         twilio = TwilioApi(settings.accounts, connections=2 * settings.CELERY_CONCURRENCY)
-        return cls(settings, twilio, Archive(settings), Publisher(settings), Hints(settings))
+        publisher, hints = Publisher(settings), Hints(settings)
+        return cls(settings, twilio, Archive(settings), publisher, hints, Notifier(settings, publisher, hints))
 
     def archive_recording(self, message: Message, *, wake: bool = False) -> None:
         """Bring one recording as far as it can go now, up to enqueueing its deletion.
@@ -140,6 +152,8 @@ class Work:
             self._forget_early_failures(filing)
         if step is Step.RECORD_ABSENCE:
             self.hints.remember_documented(filing.recording_sid)
+        if receipt is not None:
+            self.notifier.archived(filing, receipt)  # also when whoever wrote it died before this
         if receipt is None or step not in (Step.ARCHIVE, Step.RESOLVE, Step.DELETE):
             return False
         if recording is None or not deletion_is_due(receipt, self.settings.TWILIO_DELETE, datetime.now(UTC)):
@@ -187,6 +201,7 @@ class Work:
                 raise
             if is_deleted:
                 DELETIONS.labels(DELETED).inc()
+            self.notifier.deleted(filing)  # also when whoever deleted it died before this
 
     @contextmanager
     def _pausing(self, filing: Filing) -> Iterator[None]:
@@ -210,10 +225,12 @@ class Work:
                 # Twilio is asked before the quarantine of what has no day could say that it rests.
                 rest_s = _REST_S if filing.day else RETRY_EVERY.total_seconds()
                 self.hints.remember_resting(filing.recording_sid, rest_s)
+            self.notifier.quarantined(filing, error.reason, attempts)
             raise
 
     def sweep(self, _message: Message) -> None:
-        """Enqueue what is not finished."""
+        """Enqueue what is not finished, and see to it that what was told is delivered."""
+        self.notifier.wake()
         self.new_sweep().run()
 
     def new_sweep(self) -> Sweep:
@@ -225,6 +242,11 @@ class Work:
         report = DailyAudit(self.settings, self.twilio, self.archive, self.publisher, self.hints).run()
         if report is not None:
             post(self.hints.board, report)
+            self.notifier.audited(report)
+
+    def deliver_notifications(self, _message: Message) -> None:
+        """Send what was told to the operator's receiver."""
+        self.notifier.deliver()
 
     def _look(self, account_sid: str, recording_sid: str) -> Recording | None:
         try:
@@ -240,6 +262,7 @@ def register(celery: Celery, work: Work) -> None:
         (DELETE_TASK, work.delete_source),
         (SWEEP_TASK, work.sweep),
         (AUDIT_TASK, work.audit),
+        (NOTIFY_TASK, work.deliver_notifications),
         (BACKFILL_TASK, work.archive_recording),
     ):
         _register(celery, name, act)

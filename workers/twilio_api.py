@@ -22,7 +22,7 @@ from urllib3.util import parse_url
 
 from app.recording import MalformedError, Recording, is_sid, utc, utc_day
 from app.settings import TwilioAccount
-from workers.answers import as_json_or_text, error_code, read_body, read_json, retry_after_s
+from workers.answers import PlainSession, as_json_or_text, error_code, read_body, read_json, retry_after_s
 from workers.errors import (
     ArchiverError,
     ConfigurationError,
@@ -76,17 +76,8 @@ class Answer:
     body: Any
 
 
-class _Session(requests.Session):
-    """Leaves redirects alone: requests reads and parses them even where it is told not to follow."""
-
-    def get_redirect_target(self, resp: requests.Response) -> str | None:
-        return None
-
-
 def _connected(connections: int) -> requests.Session:
-    session = _Session()
-    # No proxy, netrc or CA bundle from the environment: a credential must never go anywhere else.
-    session.trust_env = False
+    session = PlainSession()
     session.headers["Accept-Encoding"] = "identity"
     for scheme in ("https://", "http://"):
         session.mount(scheme, HTTPAdapter(pool_connections=8, pool_maxsize=connections, max_retries=0))

@@ -59,7 +59,7 @@ exec "$chroot" --userspec="$user" "$root" "$@"
 """
 _SPLIT: Final = {  # as deploy/ecs/template.yaml splits the worker
     "web": ["web"],
-    "worker.archive": ["worker", "--queues", "sweep,audit,archive,backfill"],
+    "worker.archive": ["worker", "--queues", "sweep,audit,notify,archive,backfill"],
     "worker.delete": ["worker", "--queues", "delete"],
     "beat": ["beat"],
 }

@@ -17,7 +17,7 @@ from deploy.local.twilio import Account, Cut, Simulator
 
 READING_KEY, DELETING_KEY = "SK" + "1" * 32, "SK" + "2" * 32
 SECRET = "secret-of-either-key"
-QUEUES = {"worker.archive": "sweep,audit,archive,backfill", "worker.delete": "delete"}
+QUEUES = {"worker.archive": "sweep,audit,notify,archive,backfill", "worker.delete": "delete"}
 KEYS = {"worker.archive": READING_KEY, "worker.delete": DELETING_KEY}
 ROLES = {"worker.archive": "worker", "worker.delete": "deleter", "operator": "operator"}
 

@@ -40,7 +40,8 @@ def test_hadolint_finds_nothing(tool: Tool) -> None:
 def test_the_base_can_be_pinned() -> None:
     """Every stage begins with the one base that a build argument can pin to a digest."""
     assert set(instructions("FROM")) == {"${PYTHON_IMAGE} AS build", "${PYTHON_IMAGE}"}
-    (base,) = instructions("ARG")
+    base, requirements = instructions("ARG")
+    assert requirements == "REQUIREMENTS=requirements.txt"
     assert base.startswith(f"PYTHON_IMAGE=python:{(ROOT / '.python-version').read_text().strip()}-slim-")
 
 

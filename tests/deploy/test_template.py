@@ -248,6 +248,7 @@ def _environment(only: Mapping[str, Any]) -> dict[str, str]:
     secrets = {each["Name"]: each["ValueFrom"] for each in only["Secrets"]}
     assert set(environment) | set(secrets) <= known | {"AWS_DEFAULT_REGION"}
     forms = {"REDIS_URL": "rediss://:x@host:6379/0", "TWILIO_API_KEY": "SK" + "0" * 32, "TWILIO_ACCOUNTS": "[]"}
+    forms |= {"NOTIFY_URL": "", "NOTIFY_SECRET": ""}  # off, for whoever wants none
     environment |= {name: forms.get(name, "x") for name in secrets}
     return environment
 
@@ -257,9 +258,16 @@ def test_a_secret_is_given_to_whom_it_is_for(stack: Worked) -> None:
     gets = {name: json.dumps(container(task)["Secrets"]) for name, task in tasks(stack).items()}
     assert {name for name, secrets in gets.items() if ":deleter" in secrets} == {"Deleter"}
     assert {name for name, secrets in gets.items() if ":auth_token" in secrets} == {"Web", "Operator"}
+    assert {name for name, secrets in gets.items() if ":notify_secret" in secrets} == {"Worker", "Deleter"}
     for name, task in tasks(stack).items():
         plain = {each["Name"] for each in container(task).get("Environment", ())}
-        assert not plain & {"REDIS_URL", "TWILIO_AUTH_TOKEN", "TWILIO_API_SECRET", "WEBHOOK_PASSWORD"}, name
+        assert not plain & {
+            "REDIS_URL",
+            "TWILIO_AUTH_TOKEN",
+            "TWILIO_API_SECRET",
+            "WEBHOOK_PASSWORD",
+            "NOTIFY_SECRET",
+        }, name
 
 
 def test_a_secret_can_be_read_by_whom_it_is_for(stack: Worked) -> None:

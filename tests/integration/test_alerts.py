@@ -18,6 +18,7 @@ from deploy.local.twilio import (
     Response,
     throttled,
 )
+from tests.integration.receiver import SECRET, Receiver
 from tests.integration.rules import Story, needs_promtool
 from tests.integration.scraped import MAIN, WORKER, Service, service
 from tests.integration.switchboard import Switchboard
@@ -40,9 +41,15 @@ class RefusedAudit(Fault):
 
 @pytest.fixture(scope="module")
 def shared(redis_server: RedisServer, s3_server: S3Server, databases: Iterator[int]) -> Iterator[Service]:
-    """Return a product for what leaves nothing behind but counts."""
-    with service(redis_server, s3_server, database=next(databases)) as made:
+    """Return a product for what leaves nothing behind but counts; it tells a receiver what happens."""
+    with (
+        Receiver() as receiver,
+        service(
+            redis_server, s3_server, database=next(databases), NOTIFY_URL=receiver.url, NOTIFY_SECRET=SECRET
+        ) as made,
+    ):
         yield made
+        assert receiver.events
 
 
 @pytest.fixture
@@ -148,6 +155,19 @@ def test_an_audit_that_fails(shared: Service, tmp_path: Path) -> None:
     story = Story(before, happened, shared.look(), step_min=4)
     injection.remove()
     assert story.firing(tmp_path, 30, 38 * HOUR) == [{"ArchiverAlarm"}, {"ArchiverAuditLate"}]
+
+
+def test_a_receiver_that_takes_nothing(redis_of_its_own: RedisServer, s3_server: S3Server, tmp_path: Path) -> None:
+    """Nobody listens where notifications are to go; everything else goes on."""
+    with service(redis_of_its_own, s3_server, NOTIFY_URL="http://127.0.0.1:1/", NOTIFY_SECRET=SECRET) as watched:
+        before = watched.look()
+        failed = watched.wait_to_count("archiver_notifications_total", outcome="failed")
+        watched.begin()
+        failed()
+        happened = watched.look()
+        watched.sweep(everything=True)
+        story = Story(before, happened, watched.look())
+    assert story.firing(tmp_path, 4, 20) == [set(), {"ArchiverNotificationsNotTaken"}]
 
 
 def test_a_service_that_never_audits(redis_of_its_own: RedisServer, s3_server: S3Server, tmp_path: Path) -> None:

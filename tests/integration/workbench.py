@@ -23,6 +23,7 @@ from workers.archive import PART_BYTES, Archive, StoredObject
 from workers.deletion import Deletion
 from workers.hints import Hints
 from workers.media import Expected, MediaStream
+from workers.notify import Notifier
 from workers.pipeline import Pipeline
 from workers.tasks import Work
 from workers.transcriptions import KeptTexts
@@ -77,7 +78,9 @@ class Workbench:
     @cached_property
     def work(self) -> Work:
         """Return all of a worker; it needs the setting REDIS_URL for what it would enqueue."""
-        return Work(self.settings, self.twilio, self.archive, Publisher(self.settings), Hints(self.settings))
+        publisher, hints = Publisher(self.settings), Hints(self.settings)
+        notifier = Notifier(self.settings, publisher, hints)
+        return Work(self.settings, self.twilio, self.archive, publisher, hints, notifier)
 
     @property
     def account(self) -> Account:

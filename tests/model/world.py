@@ -37,6 +37,7 @@ from tests.model.wire import Wire
 from workers.archive import Archive
 from workers.celery_app import create_worker
 from workers.hints import LEASE_S, Hints
+from workers.notify import Notifier
 from workers.tasks import Work, register
 from workers.twilio_api import TwilioApi
 
@@ -185,12 +186,15 @@ class World:
         process = Process(name, ahead_s)
         settings = self.variant.settings
         now = lambda: self.clock.now  # noqa: E731 (a clock is one expression)
+        publisher = QueuePublisher(self.queue, self.gate, now)
+        hints = cast(Hints, MemoryHints(self.hinted, self.queue, self.gate, now))
         work = Work(
             settings,
             TwilioApi(settings.accounts, session=Wire(self.twilio, self.gate), pause=self.pause),
             Archive(settings, part_bytes=PART_BYTES, client=cast("S3Client", Client(self.s3, self.gate))),
-            QueuePublisher(self.queue, self.gate, now),
-            cast(Hints, MemoryHints(self.hinted, self.queue, self.gate, now)),
+            publisher,
+            hints,
+            Notifier(settings, publisher, hints),
         )
         process.parts = _Tasks()
         register(cast(Celery, process.parts), work)

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from app.settings import CommonSettings, S, SettingsError, TwilioSettings, WebSettings, WorkerSettings, load
 from workers.checks.bucket import check_bucket
+from workers.checks.receiver import check_receiver
 from workers.checks.redis import check_redis
 from workers.checks.results import Result, State, skipped
 from workers.checks.runner import Group, run
@@ -22,7 +23,7 @@ from workers.checks.twilio import check_account
 from workers.checks.web import check_web
 from workers.cli import Exit, say
 
-_THINGS: Final = ("twilio", "web", "redis", "bucket")
+_THINGS: Final = ("twilio", "web", "redis", "bucket", "notifications")
 _ONLY: Final = ("settings", *_THINGS)  # the settings are always looked at
 _STYLES: Final = {State.GREEN: "green", State.AMBER: "yellow", State.RED: "bold red", State.SKIPPED: "dim"}
 
@@ -33,11 +34,11 @@ _STYLES: Final = {State.GREEN: "green", State.AMBER: "yellow", State.RED: "bold 
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 @click.pass_context
 def check(context: click.Context, only: tuple[str, ...], no_write: bool, as_json: bool) -> Exit:
-    """Try Twilio, the callback URL, Redis and the bucket, and name the mend for what is wrong.
+    """Try Twilio, the callback URL, Redis, the bucket and the notifications, and name the mend for what is wrong.
 
     Green works, amber works and should be mended, red does not work; what could not be tried is skipped. Nothing is
-    enqueued, nothing at Twilio is changed, and the bucket is written to under control/check/ only. Exit code 4 when
-    something is red, 5 when the settings can't be read.
+    enqueued, nothing at Twilio is changed, the bucket is written to under control/check/ only, and what is sent to
+    NOTIFY_URL is of the type archiver.check. Exit code 4 when something is red, 5 when the settings can't be read.
     """
     settings = Group("settings", check_settings)
     groups = [group for thing in only or _THINGS for group in _groups(thing, write=not no_write)]
@@ -61,6 +62,8 @@ def _groups(thing: str, *, write: bool) -> list[Group]:
             return [_group("web", WebSettings, check_web)]
         case "redis":
             return [_group("Redis", CommonSettings, check_redis)]
+        case "notifications":
+            return [_group("notifications", WorkerSettings, check_receiver)]
         case "settings":
             return []
     return [_group("bucket", WorkerSettings, partial(check_bucket, write=write))]
