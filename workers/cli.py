@@ -91,6 +91,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _explain(error: Exception) -> Exit:
     """Say in one line, without a value, what went wrong; return the exit code that fits."""
+    from app.queue import QueueUnavailableError
     from app.settings import SettingsError
     from workers.errors import ArchiverError, ConfigurationError
 
@@ -105,6 +106,9 @@ def _explain(error: Exception) -> Exit:
     if isinstance(error, ArchiverError):
         say(f"archiver: {error}")
         return Exit.CONFIGURATION if isinstance(error, ConfigurationError) else Exit.FAILED
+    if isinstance(error, QueueUnavailableError):
+        say(f"archiver: the queue takes nothing: {error}; `archiver check --only redis` says more")
+        return Exit.FAILED
     say(f"archiver: {type(error).__name__}; --debug shows where")
     return Exit.FAILED
 

@@ -59,8 +59,13 @@ class Hints:
             self._redis.set(_chore(chore), "done", ex=for_s)
 
     def position(self, work: str) -> datetime | None:
-        """Return how far some work has come that did not come to its end; None when it begins anew."""
+        """Return how far some work has come that did not come to its end; None when it begins anew.
+
+        What would be remembered for longer than a day was not put there by `remember_position`, and counts for nothing.
+        """
         try:
+            if self._outlasts(_position(work), _POSITION_S):
+                return None
             return parse_iso(str(self._redis.get(_position(work))))
         except (RedisError, ValueError):
             return None

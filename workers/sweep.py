@@ -6,7 +6,7 @@ later pass, and nothing, however much of it fails again and again, keeps anythin
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -32,6 +32,12 @@ _MESSAGE_LIFE_S: Final = 15 * 60.0  # a message that waited longer is dropped: a
 
 log = structlog.get_logger()
 
+OnFailure = Callable[[str, ArchiverError], object]
+
+
+def _said_already(_account_sid: str, _error: ArchiverError) -> None:
+    """Leave a failure at its line in the log."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
@@ -43,24 +49,27 @@ class Sweep:
     publisher: Publisher
     hints: Hints
 
-    def run(self, *, everything: bool | None = None) -> int:
+    def run(self, *, everything: bool | None = None, on_failure: OnFailure = _said_already) -> int:
         """Sweep every account and return how many recordings were enqueued.
 
         `everything`: without a date bound and without relying on hints; by default also, for the accounts for which
-        that was not done within a day. One account's failure does not keep the others from being swept.
-        Raises `QueueUnavailableError`.
+        that was not done within a day. One account's failure does not keep the others from being swept;
+        `on_failure` is told of it. Raises `QueueUnavailableError`.
         """
         due = [sid for sid in self.settings.accounts if everything or (everything is None and self._is_due(sid))]
         enqueued = 0
         if everything is not True:
             # Half of what the queue takes is left to the old, if they have their day.
-            enqueued += self._sweep(list(self.settings.accounts), everything=False, share=0.5 if due else 1.0)
+            share = 0.5 if due else 1.0
+            enqueued += self._sweep(list(self.settings.accounts), on_failure, everything=False, share=share)
         if due:
-            enqueued += self._sweep(due, everything=True)
+            enqueued += self._sweep(due, on_failure, everything=True)
             self._keep_house()
         return enqueued
 
-    def _sweep(self, account_sids: Sequence[str], *, everything: bool, share: float = 1.0) -> int:
+    def _sweep(
+        self, account_sids: Sequence[str], on_failure: OnFailure, *, everything: bool, share: float = 1.0
+    ) -> int:
         """Enqueue what is outstanding in some accounts; each may use an even part of what is left of the queue."""
         with self.hints.lease("sweep-everything" if everything else "sweep") as free:
             if not free:
@@ -78,6 +87,7 @@ class Sweep:
                         enqueued += 1
                 except ArchiverError as error:
                     failed += 1
+                    on_failure(account_sid, error)
                     log.warning("sweep_failed", account_sid=account_sid, reason=error.reason, detail=error.detail)
                     if everything:
                         self.hints.remember_done(_chore(account_sid), _RETRY_S)
@@ -96,6 +106,8 @@ class Sweep:
         """
         work = _chore(account_sid) if rules.everything else f"{CHORE}:{account_sid}"
         position = self.hints.position(work)
+        if position and position > rules.now:
+            position = None  # no sweep has come there
         newest = room if position is None else 0 if rules.everything else (room + 1) // 2
         account, taken = Outstanding(self.twilio, self.archive, self.hints, account_sid, rules), 0
         for recording in account.recordings(until=position.date() if position and rules.everything else None):

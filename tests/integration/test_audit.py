@@ -293,6 +293,9 @@ def test_active_accounts_that_are_not_configured_are_listed(
     [
         ("--since=yesterday",),
         ("--since=2026-11-22", "--until=2026-11-20"),
+        ("--since=0001-01-01",),
+        ("--since=1d", "--until=9999-12-31"),
+        ("--report=r.csv", "--report=r.csv"),
         ("--read-data=101%",),
         ("--read-data=5",),
         ("--report=r.pdf",),
@@ -307,6 +310,14 @@ def test_wrong_usage_is_refused_before_anything_is_asked(
     """Mistakes on the command line end with 2 and reach neither side."""
     assert archiver("audit", *arguments).code == 2
     assert bench.simulator.timeline == []
+
+
+def test_an_account_that_is_named_twice_is_audited_once(bench: Workbench, archiver: CommandLine) -> None:
+    """Nothing is counted twice."""
+    missing(bench)
+    ran = archiver("audit", "--json", f"--account={bench.account.sid}", f"--account={bench.account.sid}")
+    assert (ran.json["totals"]["recordings"], len(ran.json["recordings"])) == (1, 1)
+    assert ran.json["checked"]["account_sids"] == [bench.account.sid]
 
 
 def test_a_terminal_shows_the_table(bench: Workbench, archiver: CommandLine) -> None:

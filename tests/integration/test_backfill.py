@@ -84,7 +84,15 @@ def test_a_call_is_enough(bench: Workbench, archiver: CommandLine) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [(), ("--since=soon",), ("--since=2d", "--until=3d"), ("--since=2d", "--account=AC" + "9" * 32)]
+    "arguments",
+    [
+        (),
+        ("--since=soon",),
+        ("--since=0001-01-01",),
+        ("--since=2d", "--until=9999-12-31"),
+        ("--since=2d", "--until=3d"),
+        ("--since=2d", "--account=AC" + "9" * 32),
+    ],
 )
 def test_wrong_usage_is_refused(bench: Workbench, archiver: CommandLine, arguments: tuple[str, ...]) -> None:
     """Mistakes on the command line end with 2."""

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from app.queue import KEY_PREFIX
 from app.receipt import DELETIONS_PAUSED
 from deploy.local.twilio import Account, ErrorStatus, Match
 from tests.integration.conftest import MAIN
@@ -131,6 +132,22 @@ def test_a_subaccount_that_nobody_configured_is_found(bench: SweepBench) -> None
 
 
 # Whose turn it is
+
+
+@pytest.mark.parametrize("reached", ["9999-12-31T00:00:00Z", "2020-01-01T00:00:00Z"])
+@pytest.mark.parametrize("life_s", [None, 60])
+def test_a_position_that_no_sweep_has_reached_stops_nothing(
+    bench: SweepBench, reached: str, life_s: int | None
+) -> None:
+    """Whoever can write to Redis can't keep a look at everything from coming to its end, or from what is new."""
+    recording = bench.record()
+    with bench.redis.client(bench.database) as client:
+        client.set(f"{KEY_PREFIX}position:sweep-everything:{MAIN.sid}", reached, ex=life_s)
+    bench.make().new_sweep().run()
+    assert set(bench.enqueued()) == {recording.sid}
+    old = bench.record(age=timedelta(days=400))
+    bench.make().new_sweep().run(everything=True)
+    assert old.sid in bench.enqueued()
 
 
 def sweep_with_room_for(bench: SweepBench, work: Work, room: int, everything: bool | None) -> list[str]:

@@ -6,6 +6,7 @@ from app.logs import configure_logs
 from app.recording import is_sid
 from app.settings import WorkerSettings, load
 from workers.cli import Exit, say
+from workers.commands.common import json_option, print_json, worker_settings
 from workers.errors import ArchiverError
 from workers.tasks import Work
 
@@ -35,9 +36,18 @@ def archive(context: click.Context, recording_sids: tuple[str, ...], account: st
 
 
 @click.command()
-def sweep() -> None:
-    """Compare Twilio's list with what is done, and enqueue what is not (also from cron)."""
-    settings = load(WorkerSettings)
-    configure_logs("console", settings.LOG_LEVEL)
-    enqueued = Work.from_settings(settings).new_sweep().run()
-    click.echo(f"enqueued: {enqueued:,}; workers do the rest")
+@json_option
+def sweep(as_json: bool) -> Exit:
+    """Compare Twilio's list with what is done, and enqueue what is not (also from cron).
+
+    Ends with 3 when an account could not be swept to its end, and with 1 or 5 when none could.
+    """
+    settings, failed = worker_settings(WorkerSettings), dict[str, ArchiverError]()
+    enqueued = Work.from_settings(settings).new_sweep().run(on_failure=failed.setdefault)
+    if as_json:
+        print_json({"enqueued": enqueued, "failed_accounts": sorted(failed)})
+    else:
+        click.echo(f"enqueued: {enqueued:,}; workers do the rest")
+    if len(failed) == len(settings.accounts):
+        raise next(iter(failed.values()))
+    return Exit.SOME_FAILED if failed else Exit.OK

@@ -67,6 +67,9 @@ def audit(
     since, until = since or today - _A_WEEK, until or today
     if since > until:
         raise click.UsageError("--since is after --until")
+    account_sids = tuple(dict.fromkeys(account_sids))
+    if len(set(paths)) < len(paths):
+        raise click.UsageError("give each --report once")
     if unknown := set(account_sids) - set(settings.accounts):
         raise click.UsageError(f"not configured: {', '.join(sorted(unknown))}")
     report = Report(scope_of(settings, since, until, account_sids, read_share), datetime.now(UTC))

@@ -45,9 +45,10 @@ def backfill(
         raise click.UsageError("give --since DATE, or --call CA…")
     if since and since > (until or datetime.now(UTC).date()):
         raise click.UsageError("--since is after --until")
+    account_sids = tuple(dict.fromkeys(account_sids))
     if unknown := set(account_sids) - set(settings.accounts):
         raise click.UsageError(f"not configured: {', '.join(sorted(unknown))}")
-    wanted = Wanted(account_sids or tuple(settings.accounts), since, until, call_sids)
+    wanted = Wanted(account_sids or tuple(settings.accounts), since, until, tuple(dict.fromkeys(call_sids)))
     work = Work.from_settings(settings)
     filler = Backfill(settings, work.twilio, work.archive, work.publisher, work.hints)
     began = datetime.now(UTC)

@@ -7,6 +7,7 @@ from typing import Any, Final
 import click
 
 _DAYS: Final = re.compile(r"([0-9]{1,4})d")
+_FIRST_DAY: Final = date(2008, 1, 1)  # Twilio began in that year: nobody has recorded anything before
 _SHARE: Final = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,4})?)%")
 
 
@@ -19,10 +20,17 @@ class When(click.ParamType[date]):
         """Return the day."""
         if isinstance(value, date):
             return value
-        if match := _DAYS.fullmatch(str(value)):
+        # Where somebody is, tomorrow may have begun.
+        day, last = self._day(str(value), param, ctx), datetime.now(UTC).date() + timedelta(days=1)
+        if not _FIRST_DAY <= day <= last:
+            self.fail(f"give a day from {_FIRST_DAY} to {last}", param, ctx)
+        return day
+
+    def _day(self, text: str, param: click.Parameter | None, ctx: click.Context | None) -> date:
+        if match := _DAYS.fullmatch(text):
             return datetime.now(UTC).date() - timedelta(days=int(match[1]))
         try:
-            return date.fromisoformat(str(value))
+            return date.fromisoformat(text)
         except ValueError:
             self.fail("give a date such as 2026-11-22, or days back such as 7d", param, ctx)
 
