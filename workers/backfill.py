@@ -31,7 +31,7 @@ _MAX_PAUSE_S: Final = 15.0
 
 # What one recording takes, measured on the local stack; its deletion not counted.
 TWILIO_REQUESTS_EACH: Final = 2
-S3_REQUESTS_EACH: Final = 8
+S3_REQUESTS_EACH: Final = 7
 # A guess of what a thread of a worker does: the round trips of a recording, and bytes a second.
 _SECONDS_EACH: Final = 1.5
 _BYTES_PER_SECOND: Final = 2_000_000
