@@ -67,6 +67,17 @@ class Sweep:
             self._keep_house()
         return enqueued
 
+    def outstanding(self, on_failure: OnFailure = _said_already) -> int:
+        """Count what a frequent pass would enqueue if the queue had room for all, and change nothing."""
+        rules, count = self._rules(everything=False), 0
+        for account_sid in self.settings.accounts:
+            account = Outstanding(self.twilio, self.archive, self.hints, account_sid, rules)
+            try:
+                count += sum(1 for _ in account.recordings())
+            except ArchiverError as error:
+                on_failure(account_sid, error)
+        return count
+
     def _sweep(
         self, account_sids: Sequence[str], on_failure: OnFailure, *, everything: bool, share: float = 1.0
     ) -> int:

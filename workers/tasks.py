@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 import structlog
 from celery import Celery, Task
@@ -51,7 +51,7 @@ from workers.reports import post
 from workers.sweep import Sweep
 from workers.transcriptions import keep_texts
 from workers.twilio_api import TwilioApi
-from workers.verification import read_receipt, verify_receipt
+from workers.verification import FiledReceipt, read_receipt, verify_receipt
 
 ENCRYPTED_WITH_ANOTHER_KEY: Final = 16107
 _FIRST_RETRY_S: Final = 2.0
@@ -81,63 +81,68 @@ class Work:
         publisher, hints = Publisher(settings), Hints(settings)
         return cls(settings, twilio, Archive(settings), publisher, hints, Notifier(settings, publisher, hints))
 
-    def archive_recording(self, message: Message, *, wake: bool = False) -> None:
-        """Bring one recording as far as it can go now, up to enqueueing its deletion.
+    def archive_recording(self, message: Message, *, wake: bool = False) -> Step | None:
+        """Bring one recording as far as it can go now, up to enqueueing its deletion; return what was to be done.
 
-        `wake`: also one that is in quarantine and rests until its daily try.
+        None when another worker is at it. `wake`: also one that is in quarantine and rests until its daily try.
         """
         account_sid, recording_sid = _sids(message)
         callback = _callback(message)
         with self.hints.lease(f"archive:{recording_sid}") as free:
             if not free:
                 log.info("recording_leased")  # whoever holds it brings it as far
-                return
+                return None
             filing = Filing(self.settings.ARCHIVE_PREFIX, account_sid, recording_sid, None)
             with self._quarantining(filing):
-                recording = self._look(account_sid, recording_sid)
-            if recording is None:
-                # What Twilio has forgotten may be archived: no absence is written beside a receipt.
-                filing = next(indexed(self.archive, account_sid, "recording", recording_sid), filing)
-            if recording is not None:
-                if wake:
-                    self._forget_early_failures(filing)
-                filing = Filing.of(self.settings.ARCHIVE_PREFIX, recording)
-            with self._quarantining(filing):
-                is_due = self._advance(filing, recording, callback, wake=wake)
+                recording, filed_under = self._look(filing)
+            if recording is not None and wake:
+                self._forget_early_failures(filing)
+            with self._quarantining(filed_under):
+                step, is_due = self._advance(filed_under, recording, callback, wake=wake)
         if is_due:
             self.publisher.publish(
-                DELETE_TASK, account_sid=account_sid, recording_sid=recording_sid, day=str(filing.day)
+                DELETE_TASK, account_sid=account_sid, recording_sid=recording_sid, day=str(filed_under.day)
             )
+        return step
 
-    def _advance(
+    def planned(self, account_sid: str, recording_sid: str) -> Step:
+        """Return what `archive_recording` would do now, and change nothing."""
+        recording, filing = self._look(Filing(self.settings.ARCHIVE_PREFIX, account_sid, recording_sid, None))
+        return next_step(self._observe(filing, recording, None, wake=False).observed)
+
+    def _observe(
         self, filing: Filing, recording: Recording | None, callback: dict[str, str] | None, *, wake: bool
-    ) -> bool:
-        """Observe, decide and act; return whether the source is to be deleted next."""
-        external = recording is not None and self.twilio.is_stored_externally(recording)
+    ) -> "_Seen":
         quarantine = read_quarantine(self.archive, filing)
         now = datetime.now(UTC)
         rests = quarantine is not None and not wake and quarantine.rests(self.settings.QUARANTINE_AFTER, now)
-        if rests:
-            self.hints.remember_resting(filing.recording_sid, _REST_S)
         # A receipt that can't be read rests, too.
         filed = read_receipt(self.archive, filing) if filing.day and not rests else None
-        step = next_step(
-            Observed(
-                recording=recording,
-                stored_externally=external,
-                callback_status=callback.get("RecordingStatus") if callback else None,
-                receipt=filed.receipt if filed else None,
-                delete_after=self.settings.TWILIO_DELETE,
-                now=now,
-                was_seen=recording is None and filing.day is not None,  # the index has it
-                in_quarantine=quarantine is not None,
-                rests=rests,
-            )
+        observed = Observed(
+            recording=recording,
+            stored_externally=recording is not None and self.twilio.is_stored_externally(recording),
+            callback_status=callback.get("RecordingStatus") if callback else None,
+            receipt=filed.receipt if filed else None,
+            delete_after=self.settings.TWILIO_DELETE,
+            now=now,
+            was_seen=recording is None and filing.day is not None,  # the index has it
+            in_quarantine=quarantine is not None,
+            rests=rests,
         )
+        return _Seen(observed, filed, quarantine)
+
+    def _advance(
+        self, filing: Filing, recording: Recording | None, callback: dict[str, str] | None, *, wake: bool
+    ) -> tuple[Step, bool]:
+        """Observe, decide and act; return what was decided, and whether the source is to be deleted next."""
+        observed, filed, quarantine = self._observe(filing, recording, callback, wake=wake)
+        if observed.rests:
+            self.hints.remember_resting(filing.recording_sid, _REST_S)
+        step = next_step(observed)
         if step is Step.WAIT:
             raise NotReadyError("recording_not_ready", "Twilio has not finished the recording, or does not show it")
         if step is Step.RECORD_ABSENCE:
-            record_absence(self.archive, filing, recording, callback, stored_externally=external)
+            record_absence(self.archive, filing, recording, callback, stored_externally=observed.stored_externally)
             log.info("absence_recorded")
         receipt = filed.receipt if filed else None
         if step is Step.ARCHIVE and recording is not None:
@@ -154,9 +159,13 @@ class Work:
             self.hints.remember_documented(filing.recording_sid)
         if receipt is not None:
             self.notifier.archived(filing, receipt)  # also when whoever wrote it died before this
-        if receipt is None or step not in (Step.ARCHIVE, Step.RESOLVE, Step.DELETE):
+        can_go = receipt is not None and step in (Step.ARCHIVE, Step.RESOLVE, Step.DELETE)
+        return step, can_go and self._is_to_be_deleted(filing, recording, receipt)
+
+    def _is_to_be_deleted(self, filing: Filing, recording: Recording | None, receipt: Receipt | None) -> bool:
+        if recording is None or receipt is None:
             return False
-        if recording is None or not deletion_is_due(receipt, self.settings.TWILIO_DELETE, datetime.now(UTC)):
+        if not deletion_is_due(receipt, self.settings.TWILIO_DELETE, datetime.now(UTC)):
             return False
         if recording.status == "deleted":  # the proof of it may be missing still
             return self.archive.head(filing.deletion) is None
@@ -248,11 +257,23 @@ class Work:
         """Send what was told to the operator's receiver."""
         self.notifier.deliver()
 
-    def _look(self, account_sid: str, recording_sid: str) -> Recording | None:
+    def _look(self, filing: Filing) -> tuple[Recording | None, Filing]:
+        """Ask Twilio for a recording; return it, or None for a 404, and where it is filed."""
         try:
-            return self.twilio.fetch(account_sid, recording_sid)
+            recording = self.twilio.fetch(filing.account_sid, filing.recording_sid)
         except GoneError:
-            return None
+            # What Twilio has forgotten may be archived: no absence is written beside a receipt.
+            found = indexed(self.archive, filing.account_sid, "recording", filing.recording_sid)
+            return None, next(found, filing)
+        return recording, Filing.of(self.settings.ARCHIVE_PREFIX, recording)
+
+
+class _Seen(NamedTuple):
+    """What was observed of a recording, and the documents that this was read from."""
+
+    observed: Observed
+    filed: FiledReceipt | None
+    quarantine: Quarantine | None
 
 
 def register(celery: Celery, work: Work) -> None:
@@ -268,7 +289,7 @@ def register(celery: Celery, work: Work) -> None:
         _register(celery, name, act)
 
 
-def _register(celery: Celery, name: str, act: Callable[[Message], None]) -> None:
+def _register(celery: Celery, name: str, act: Callable[[Message], object]) -> None:
     @celery.task(name=name, bind=True, max_retries=None, typing=False)
     def task(self: "Task[Any, Any]", /, **message: Any) -> None:
         with structlog.contextvars.bound_contextvars(task=name, **_known_sids(message)):
@@ -280,7 +301,7 @@ def _known_sids(message: Message) -> dict[str, str]:
     return {key: message[key] for key, kind in kinds if is_sid(message.get(key), kind)}
 
 
-def _attempt(task: "Task[Any, Any]", act: Callable[[Message], None], message: Message) -> None:
+def _attempt(task: "Task[Any, Any]", act: Callable[[Message], object], message: Message) -> None:
     """Run one attempt; retry soon what may succeed soon, and leave the rest to the sweep."""
     try:
         with counted(str(task.name)):
