@@ -303,7 +303,7 @@ def test_the_commands_are_the_procfiles(stack: Worked) -> None:
     commands = {name: container(task)["Command"] for name, task in tasks(stack).items()}
     assert {each[0] for name, each in commands.items() if name != "Operator"} <= set(read_procfile(ROOT / "Procfile"))
     queues = [queue for each in commands.values() if "--queues" in each for queue in each[-1].split(",")]
-    assert sorted(queues) == sorted(["archive", "audit", "backfill", "delete", "sweep"])
+    assert sorted(queues) == sorted(QUEUES)
 
 
 def test_health_is_asked_through_the_images_entry(stack: Worked) -> None:
