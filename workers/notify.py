@@ -66,7 +66,7 @@ class Outbox:
             if self._redis.exists(told):
                 return False
             with self._redis.pipeline() as pipeline:
-                pipeline.zadd(OUTBOX, {json.dumps(asdict(notification)): notification.at})
+                pipeline.zadd(OUTBOX, {json.dumps(asdict(notification)): time()})  # finer than `at`: in the order told
                 pipeline.set(told, "told", ex=REMEMBERED)
                 pipeline.zremrangebyrank(OUTBOX, 0, -MAX_WAITING - 1)
                 pipeline.zcount(OUTBOX, "-inf", time())
