@@ -108,7 +108,8 @@ def on_terminal(*arguments: str, typed: str = "", awaiting: str = "", columns: i
     """Run `archiver` on a terminal, type a line when it shows `awaiting`; return its exit code and all it showed."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (50, columns))
-    environ = {**os.environ, "TERM": "xterm-256color"}
+    environ = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}  # of another one
+    environ["TERM"] = "xterm-256color"
     with subprocess.Popen([ENTRY, *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=environ) as process:
         os.close(theirs)
         shown, deadline = b"", monotonic() + 30
