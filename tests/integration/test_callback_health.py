@@ -6,6 +6,7 @@ import secrets
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -50,6 +51,19 @@ def call(web: Web, times: int, *, token: str = NEW, status: str = "completed") -
     for _ in range(times):
         with web.wire() as wire:
             wire.send(callback(fields_of(MAIN.sid, f"RE{secrets.token_hex(16)}", status), token))
+
+
+@needs_proc
+def test_each_process_keeps_to_one_core(web: Web) -> None:
+    """All its threads do, and the processes are spread over the cores that there are."""
+    cores = []
+    for pid in workers_of(web.stack.web.pid):
+        used = [frozenset(os.sched_getaffinity(int(task.name))) for task in Path(f"/proc/{pid}/task").iterdir()]
+        assert len(set(used)) == 1, f"process {pid}"
+        cores += used[0]
+    there_are = len(os.sched_getaffinity(0))
+    assert len(cores) == 3
+    assert len(set(cores)) == min(3, there_are)
 
 
 def test_health_never_asks_redis(web: Web, redis_of_its_own: RedisServer) -> None:
