@@ -6,13 +6,13 @@ that holds it (Docker, Kubernetes and ECS mount secrets so). An empty variable c
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from difflib import get_close_matches
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Final, Literal, TypedDict, TypeVar
+from typing import Annotated, Final, Literal, NoReturn, TypedDict, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -305,10 +305,15 @@ def load_or_exit(cls: type[S]) -> S:
     try:
         return load(cls)
     except SettingsError as error:
-        print("Recording Archiver can't start. Mend these settings:", file=sys.stderr)
-        for mistake in error.mistakes:
-            print(f"  {mistake}", file=sys.stderr)
-        raise SystemExit(EXIT_CONFIGURATION) from None
+        refuse_to_start(error.mistakes)
+
+
+def refuse_to_start(mistakes: Iterable[str]) -> NoReturn:
+    """Print every mistake and end the process with exit code 5."""
+    print("Recording Archiver can't start. Mend these settings:", file=sys.stderr)
+    for mistake in mistakes:
+        print(f"  {mistake}", file=sys.stderr)
+    raise SystemExit(EXIT_CONFIGURATION) from None
 
 
 def misspelled(environ: Mapping[str, str] | None = None) -> dict[str, str]:

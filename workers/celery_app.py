@@ -7,8 +7,8 @@ from typing import Any, Final
 from celery import Celery, signals
 from celery.schedules import crontab
 
-from app.queue import AUDIT_TASK, PUBLISHED_AT, SWEEP_TASK, broker_config, redis_client
-from app.settings import BeatSettings, CommonSettings, WorkerSettings
+from app.queue import AUDIT_TASK, PUBLISHED_AT, QUEUES, SWEEP_TASK, broker_config, redis_client
+from app.settings import BeatSettings, CommonSettings, WorkerSettings, refuse_to_start
 from workers.drain import Drain
 from workers.exporter import serve
 from workers.media import TOTAL_LIMIT_S
@@ -69,6 +69,7 @@ def create_worker(settings: WorkerSettings, limits: Limits | None = None) -> Cel
     pulse = WorkerPulse(partial(redis_client, settings, once=True), settings.CELERY_CONCURRENCY)
     celery.steps["consumer"].add(pulse.step(limits.every_s / 2))
     watchdog = Watchdog("worker", pulse.complaint, is_busy=pulse.is_busy, limits=limits)
+    signals.celeryd_init.connect(_refuse_unknown_queues, weak=False)
     signals.worker_init.connect(lambda **_: watchdog.start(), weak=False)
     signals.worker_init.connect(lambda **_: serve(settings), weak=False)
     return celery
@@ -98,6 +99,21 @@ def create_beat(settings: BeatSettings, limits: Limits | None = None) -> Celery:
     signals.beat_init.connect(lambda **_: watchdog.start(), weak=False)
     signals.beat_init.connect(lambda **_: queue_log.start(), weak=False)
     return celery
+
+
+def _refuse_unknown_queues(options: dict[str, Any], **_kwargs: Any) -> None:
+    """End the process when its command line names a queue that is none of ours.
+
+    Celery would make one of that name: the worker would be well and take nothing, for ever. A queue left out by a wrong
+    name would be served.
+    """
+    mistakes = [
+        f"--{option.replace('_', '-')}: names a queue that does not exist; there are {', '.join(QUEUES)}"
+        for option in ("queues", "exclude_queues")
+        if set(options.get(option) or ()) - set(QUEUES)
+    ]
+    if mistakes:
+        refuse_to_start(mistakes)
 
 
 def _note_time(headers: dict[str, Any], **_kwargs: Any) -> None:

@@ -81,3 +81,18 @@ def test_empty_settings_are_as_good_as_none() -> None:
     }
     ended = run("web", "--check-config", **required, WEB_CONCURRENCY="", PORT="")
     assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize("option", ["--queues archive,delte", "--queues 'archive, delete'", "--exclude-queues delte"])
+def test_a_worker_for_a_queue_that_does_not_exist_is_stopped(option: str) -> None:
+    """It would be well and take nothing, or take what it was to leave out; the queues that there are are named."""
+    required = {
+        "TWILIO_ACCOUNT_SID": "AC" + "0" * 32,
+        "TWILIO_AUTH_TOKEN": "token",
+        "REDIS_URL": "redis://127.0.0.1:1",
+        "ARCHIVE_BUCKET": "recordings",
+    }
+    ended = run("worker", option, **required)
+    assert ended.returncode == 5, ended.stderr
+    assert f"{option.split()[0]}: names a queue that does not exist; there are sweep, audit, delete" in ended.stderr
+    assert "delte" not in ended.stderr
