@@ -105,6 +105,7 @@ class Archive:
                     retries={"mode": "standard", "total_max_attempts": attempts},
                     max_pool_connections=2 * self._settings.CELERY_CONCURRENCY,
                     tcp_keepalive=True,
+                    user_agent="recording-archiver",  # to say each time what the machine is takes 3 % of a request
                 ),
             )
         client.meta.events.register(s3_listing.EVENT, s3_listing.take_entries)
@@ -135,7 +136,7 @@ class Archive:
         lock = self._lock(started)
         options = {"ContentType": content_type, "Metadata": dict(metadata), **self._encryption(), **lock.options}
         options["StorageClass"] = self._settings.ARCHIVE_STORAGE_CLASS
-        part = _next_part(stream, bytearray(self._part_bytes))
+        part = _next_part(stream, bytearray(min(self._part_bytes, stream.most_bytes)))  # to fill 8 MiB takes 3 ms
         if len(part) == self._part_bytes:
             # A large recording is not uploaded a second time only to learn that it is there.
             if self.head(key) is not None:

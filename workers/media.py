@@ -4,6 +4,7 @@ Nothing is accepted before `finish`: until then nobody may commit what was read.
 """
 
 import hashlib
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -84,6 +85,12 @@ class MediaStream:
         self._container: Container = (
             Ciphertext() if expected.encrypted else Mp3() if expected.extension == "mp3" else Wav()
         )
+
+    @property
+    def most_bytes(self) -> int:
+        """The size of a buffer that all of it fits in, with room for a byte more than was announced, a fault."""
+        announced = self._answer.content_length
+        return sys.maxsize if announced is None else announced + 1
 
     def readinto(self, buffer: bytearray) -> int:
         """Receive the next bytes into a buffer of the caller's, and return how many: fewer than fit only at the end.

@@ -277,6 +277,7 @@ class TwilioApi:
         with self._send("DELETE", account_sid, f"Recordings/{recording_sid}.json", {}) as answer:
             if answer.status_code != 404:
                 _raise_for_status(answer, expected=204)
+                read_body(answer)  # of nothing: the connection is kept for the question whether it is gone
             return answer.status_code
 
     def ask(self, account_sid: str, path: str, query: Query | None = None, *, anonymously: bool = False) -> Answer:

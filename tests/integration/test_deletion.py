@@ -54,6 +54,13 @@ def test_the_request_is_written_before_and_the_proof_after(workbench: Workbench)
     assert recording.deleted_at is not None
 
 
+def test_a_whole_life_takes_one_connection(workbench: Workbench) -> None:
+    """To Twilio, TLS handshakes would cost more than the requests; the answer to the DELETE has no body to wait for."""
+    workbench.delete(archived(workbench))
+    workbench.delete(archived(workbench))
+    assert workbench.simulator.connections == 1
+
+
 def test_the_documents_say_what_was_checked_and_answered(workbench: Workbench) -> None:
     """The request holds the checks, the deletion receipt the answers; both name the receipt by key and version."""
     recording = archived(workbench)

@@ -113,7 +113,7 @@ BUGS = (
         (DELETION, '        if confirmation is not None and confirmation.status != "deleted":', "        if False:"),
         (
             "workers/twilio_api.py",
-            "            if answer.status_code != 404:\n                _raise_for_status(answer, expected=204)\n",
+            "                _raise_for_status(answer, expected=204)\n",
             "",
         ),
     ),

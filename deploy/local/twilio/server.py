@@ -34,6 +34,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, simulator: Simulator, port: int) -> None:
         self.simulator = simulator
         self._connections: set[socket.socket] = set()
+        self.accepted = 0
         self._changed = Condition()
         self._thread: Thread | None = None
         self._stop, self._stopped = socket.socketpair()
@@ -78,6 +79,7 @@ class Server(ThreadingHTTPServer):
     def process_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
         with self._changed:
             self._connections.add(request)
+            self.accepted += 1
         super().process_request(request, client_address)
 
     def shutdown_request(self, request: socket.socket) -> None:  # type: ignore[override]

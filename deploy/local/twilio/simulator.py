@@ -61,6 +61,11 @@ class Simulator:
         """Return the origin, such as http://127.0.0.1:8080 (the port is bound from the start)."""
         return f"http://127.0.0.1:{self._server.server_port}"
 
+    @property
+    def connections(self) -> int:
+        """Return how many connections were made until now."""
+        return self._server.accepted
+
     def start(self) -> Self:
         """Serve from threads of this process."""
         self._server.start()
