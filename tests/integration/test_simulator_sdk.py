@@ -116,8 +116,8 @@ def test_a_fetched_recording_has_its_types(sim: Simulator, account: Account) -> 
     """Dates parse as UTC, the number of channels is a number, duration and price are strings."""
     made = sim.record(account.sid, seconds=12.3)
     fetched = sdk(sim, account).recordings(made.sid).fetch()
-    assert fetched.date_created == NOW
-    assert fetched.start_time == NOW
+    assert fetched.date_created == fetched.start_time == NOW - timedelta(seconds=13)
+    assert fetched.date_updated == NOW
     assert (fetched.channels, fetched.duration, fetched.status) == (2, "12", "completed")
     assert isinstance(fetched.price, str)
     assert fetched.encryption_details is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from . import audio
@@ -131,7 +131,9 @@ def new_recording(
     channels = channels or (1 if kind == "record_verb" else 2)
     if size_bytes is not None:
         seconds = max(0, size_bytes - audio.HEADER_BYTES) / (2 * channels * audio.SAMPLE_RATE)
-    created = date_created or now
+    seconds = max(0.0, seconds)
+    lasted = timedelta(seconds=seconds) if status in ENDED else timedelta()
+    created = date_created or now - lasted  # one that has just ended began by so much earlier
     sids = {
         "sid": new_sid("RE"),
         "call_sid": None if conference else (call.sid if call else new_sid("CA")),
@@ -140,12 +142,12 @@ def new_recording(
     return SimRecording(
         account_sid=account.sid,
         source=SOURCES.get(kind, kind),
-        seconds=max(0.0, seconds),
+        seconds=seconds,
         channels=channels,
         status=status,
         error_code=error_code,
         date_created=created,
-        date_updated=created,
+        date_updated=date_created or now,
         start_time=start_time or created,
         completed_at=now if status in ENDED else None,
         size_bytes=size_bytes,

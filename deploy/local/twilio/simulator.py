@@ -158,10 +158,11 @@ class Simulator:
         `callback_url` the `callback_events` are announced from a background thread (POST, GET or JSON), signed
         for `callback_public_url` where that differs, with `callback_fields` beside the documented ones.
 
-        Options: `status`, `error_code`, `encrypted`, `date_created` (aware UTC; default now), `start_time` (default
-        `date_created`), `size_bytes` (of the WAV as stored, instead of `seconds`), `call` (a SimCall), and the fields
-        of SimRecording: sid, call_sid, conference_sid, track, created_channels, external, media_ready_after, framing,
-        placeholder_sizes, resource_status. A `failed` recording is `absent` to the REST API.
+        Options: `status`, `error_code`, `encrypted`, `date_created` (aware UTC; default such that it ended now, or now
+        where it has not ended), `start_time` (default `date_created`), `size_bytes` (of the WAV as stored, instead of
+        `seconds`), `call` (a SimCall), and the fields of SimRecording: sid, call_sid, conference_sid, track,
+        created_channels, external, media_ready_after, framing, placeholder_sizes, resource_status. A `failed`
+        recording is `absent` to the REST API.
         """
         if callback_url:
             events = tuple(callback_events)
