@@ -16,8 +16,8 @@ class NotPossibleError(Exception):
 
 
 @contextmanager
-def full_disk(directory: Path) -> Iterator[Path]:
-    """Yield a file that fills a small file system at `directory`; who removes it makes room again."""
+def small_disk(directory: Path) -> Iterator[Path]:
+    """Yield `directory` as a small file system of its own."""
     directory.mkdir()
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(directory)],
@@ -27,14 +27,19 @@ def full_disk(directory: Path) -> Iterator[Path]:
     )
     if mounted.returncode:
         raise NotPossibleError(f"a file system can't be mounted: {mounted.stderr.strip()}")
-    filler = directory / "filler"
     try:
-        with suppress(OSError), filler.open("wb", buffering=0) as file:
-            while True:
-                file.write(bytes(4096))
-        yield filler
+        yield directory
     finally:
         subprocess.run(["umount", "--lazy", str(directory)], check=True)
+
+
+def fill(directory: Path) -> Path:
+    """Fill the file system at `directory`, and return the file that does it: who removes it makes room again."""
+    filler = directory / "filler"
+    with suppress(OSError), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    return filler
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from deploy.local.stack import Stack, read_procfile
 from deploy.local.twilio import Simulator
 from tests.chaos.evidence import collect
 from tests.chaos.judge import judge
-from tests.chaos.machines import NotPossibleError, full_disk, little_memory
+from tests.chaos.machines import NotPossibleError, fill, little_memory, small_disk
 from tests.chaos.rest import rested
 
 WORKER = read_procfile(ROOT / "Procfile")["worker"]
@@ -95,17 +95,24 @@ def test_a_full_disk(machine: Callable[..., Machine], tmp_path: Path) -> None:
     """Nothing of an archival needs a disk: only the heartbeat is missing, which the log says, and then comes back."""
     with ExitStack() as resources:
         try:
-            filler = resources.enter_context(full_disk(tmp_path / "full"))
+            disk = resources.enter_context(small_disk(tmp_path / "disk"))
         except NotPossibleError as error:
             pytest.skip(str(error))
-        directory = str(filler.parent)
-        ours = machine(WORKER, TMPDIR=directory, HOME=directory)
+        ours = machine(WORKER, TMPDIR=str(disk), HOME=str(disk))
+
+        def heartbeats() -> list[str]:
+            return [file.read_text() for file in disk.glob("*worker*.heartbeat")]
+
+        wait_until(heartbeats, timeout_s=30, what="a heartbeat")
+        filler = fill(disk)
         ours.play(5, seconds=2.0)
         ours.play(1, seconds=300.0)
         wait_until(lambda: ours.gone() == 6, timeout_s=60, what="all archived with the disk full")
+        wait_until(lambda: ours.events("heartbeat_not_written"), timeout_s=30, what="word of the heartbeat")
         assert [each["error"] for each in ours.events("heartbeat_not_written")] == ["OSError"]
+        last = heartbeats()
         filler.unlink()
-        wait_until(lambda: list(filler.parent.glob("*.heartbeat")), timeout_s=30, what="a heartbeat")
+        wait_until(lambda: heartbeats() != last, timeout_s=30, what="another heartbeat")
         ours.play(1, seconds=2.0)
         ours.assert_nothing_lost(7)
 
