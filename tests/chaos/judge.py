@@ -90,8 +90,8 @@ class Court:
                 complaints = self._absent(truth)
         for rule, detail in complaints:
             yield Finding(rule, truth.recording_sid, detail)
-        for delete in self._deletes[truth.recording_sid]:
-            for rule, detail in self._allowed(truth, delete):
+        for number, delete in enumerate(self._deletes[truth.recording_sid], 1):
+            for rule, detail in self._allowed(truth, delete, number):
                 yield Finding(rule, truth.recording_sid, f"{detail} (DELETE {delete.order})")
 
     def _archived(self, truth: Truth) -> Iterator[tuple[str, str]]:
@@ -151,32 +151,37 @@ class Court:
 
     # One DELETE
 
-    def _allowed(self, truth: Truth, delete: Asked) -> Iterator[tuple[str, str]]:
-        """Yield what was not yet so, or not looked at, when a DELETE came in."""
+    def _allowed(self, truth: Truth, delete: Asked, number: int) -> Iterator[tuple[str, str]]:
+        """Yield what was not yet so, or not looked at, when the how manieth DELETE of a recording came in."""
         media_keys = {version.key for version in self._media(truth)} or {_key(truth, "recordings", "wav")}
         receipt_key = _key(truth, "receipts")
         visible = [self._written(media_keys, delete.order), self._written({receipt_key}, delete.order)]
         for name, written in zip(("media", "receipt"), visible, strict=True):
             if written is None:
                 yield "early_delete", f"S3 had no {name} yet"
-        if not self._written({_key(truth, "deletions", "requested.json")}, delete.order):
+        requested = {_key(truth, "deletions", "requested.json")}
+        if not self._written(requested, delete.order):
             yield "unannounced_delete", "the checks that allowed it were not written down before"
-        # Fresh looks: after the DELETE before this one, and after what they look at was there.
-        before = [each.order for each in self._deletes[truth.recording_sid] if each.order < delete.order]
-        since = max([written or 0 for written in visible] + before)
+        # Fresh looks: after the DELETE before this one, and after what they look at was there. Two workers at once, as
+        # after a wipe of Redis, may both have looked before either DELETE: then there are as many looks as DELETEs, and
+        # each worker has tried to write its own down.
+        written = max(each or 0 for each in visible)
+        since = max(
+            [written] + [each.order for each in self._deletes[truth.recording_sid] if each.order < delete.order]
+        )
+        tries = [each for each in self._told(_PUTS, requested, 200, 412) if each.ended < delete.order]
         for name, what, keys, status in (
             ("media", ("HeadObject",), media_keys, 200),
             ("receipt", ("GetObject",), {receipt_key}, 200),
             ("quarantine", ("HeadObject", "GetObject"), {_key(truth, "quarantine")}, 404),
             ("stop switch", ("HeadObject", "GetObject"), {PAUSED}, 404),
         ):
-            looks = (
-                each
-                for key in keys
-                for each in self._by_key[key]
-                if each.what in what and each.status == each.done == status and since < each.order
-            )
-            if not any(look.ended < delete.order for look in looks):
+            looks = [
+                each.order
+                for each in self._told(what, keys, status)
+                if written < each.order and each.ended < delete.order
+            ]
+            if not any(since < look for look in looks) and min(len(looks), len(tries)) < number:
                 yield "unchecked_delete", f"nobody had looked at its {name}"
         # Only a deletion asks with HEAD for the quarantine, and then for the stop switch.
         last_look = max(
@@ -189,6 +194,15 @@ class Court:
         )
         if any(on < last_look and delete.order < off for on, off in self._pauses):
             yield "delete_while_paused", "deletions were paused"
+
+    def _told(self, what: tuple[str, ...], keys: set[str], *statuses: int) -> Iterator[Asked]:
+        """Yield the requests for some keys to which S3's own answer was one of some, and arrived."""
+        for key in keys:
+            yield from (
+                each
+                for each in self._by_key[key]
+                if each.what in what and each.status == each.done and each.done in statuses
+            )
 
     def _written(self, keys: set[str], before: int) -> int | None:
         """Return when S3 had carried out the first write of one of the keys, if that was before a moment."""

@@ -124,6 +124,16 @@ def pause_before_the_last_look(evidence: Evidence) -> None:
     ]
 
 
+def twins(evidence: Evidence, *left_out: str) -> None:
+    """Let two workers do the same deletion at once, each a step behind the other; the second leaves out some looks."""
+    lag = [
+        replace(each, order=each.order + 1, ended=each.ended + 1) for each in life()[4:10] if each.key not in left_out
+    ]
+    for each in lag:
+        at_all = {"status": 412, "done": 412} if each.key == REQUESTED else {}
+        evidence.asked.append(replace(each, **at_all))
+
+
 def forgotten(evidence: Evidence) -> None:
     evidence.versions.clear()
     evidence.truths[0] = truth(deleted=False)
@@ -170,6 +180,8 @@ BREACHES: dict[str, tuple[str, Callable[[Evidence], object]]] = {
         "unchecked_delete",
         lambda e: e.asked.append(replace(life()[9], order=200, ended=205)),
     ),
+    "a second DELETE beside a first, without a look": ("unchecked_delete", lambda e: twins(e, QUARANTINE)),
+    "a second DELETE beside a first, unannounced": ("unchecked_delete", lambda e: twins(e, REQUESTED)),
     "deleted while paused": ("delete_while_paused", pause_before_the_last_look),
     "stop switch left on": ("deletions_paused", lambda e: e.versions.append(Version(PAUSED, "p", True, 9, OTHER, {}))),
     "an upload left open": ("stray_upload", lambda e: e.uploads.append(MEDIA)),
@@ -206,6 +218,13 @@ def test_lost_answers_count_as_done() -> None:
     """What S3 has carried out is there, whatever its client was told, and however late."""
     evidence = faultless()
     at(evidence, "PutObject", RECEIPT, status=None, ended=500)
+    assert rules(evidence) == set()
+
+
+def test_two_workers_at_once_are_no_breach() -> None:
+    """Each has looked at everything before either DELETE, which is as good as one after the other."""
+    evidence = faultless()
+    twins(evidence)
     assert rules(evidence) == set()
 
 
