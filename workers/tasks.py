@@ -103,12 +103,16 @@ class Work:
             self.publisher.publish(
                 DELETE_TASK, account_sid=account_sid, recording_sid=recording_sid, day=str(filed_under.day)
             )
-        return step
+        return Step.NOTHING if step is Step.DELETE and not is_due else step  # gone already, which is proven
 
     def planned(self, account_sid: str, recording_sid: str) -> Step:
         """Return what `archive_recording` would do now, and change nothing."""
         recording, filing = self._look(Filing(self.settings.ARCHIVE_PREFIX, account_sid, recording_sid, None))
-        return next_step(self._observe(filing, recording, None, wake=False).observed)
+        seen = self._observe(filing, recording, None, wake=False)
+        step, receipt = next_step(seen.observed), seen.filed.receipt if seen.filed else None
+        if step is Step.DELETE and not self._is_to_be_deleted(filing, recording, receipt):
+            return Step.NOTHING
+        return step
 
     def _observe(
         self, filing: Filing, recording: Recording | None, callback: dict[str, str] | None, *, wake: bool

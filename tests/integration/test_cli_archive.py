@@ -30,6 +30,18 @@ def test_what_would_be_done_is_said_and_not_done(bench: Workbench, archiver: Com
     assert archiver("archive", recording.sid, "--dry-run").out == f"{recording.sid}: nothing to do\n"
 
 
+def test_what_is_gone_and_proven_is_not_called_due(bench: Workbench, archiver: CommandLine) -> None:
+    """A deletion is due until it has its proof, and nothing is to be done any more once it has."""
+    recording = bench.record()
+    bench.archived(recording)
+    archiver.set(TWILIO_DELETE="verified")
+    for options in (["--dry-run"], []):
+        assert archiver("archive", recording.sid, *options).out.endswith("its deletion is due\n")
+    bench.delete(recording)
+    for options in (["--dry-run"], []):
+        assert archiver("archive", recording.sid, *options).out == f"{recording.sid}: nothing to do\n"
+
+
 def test_every_account_and_a_whole_call_are_found(bench: Workbench, archiver: CommandLine) -> None:
     """Nobody has to know whose a recording is, and a call stands for all of its recordings."""
     theirs, ours = bench.simulator.record(OTHER, "call", 2.0), bench.record()
