@@ -164,7 +164,7 @@ class Filing:
 
 def day_prefix(prefix: str, collection: str, account_sid: str, day: date | None) -> str:
     """Return the prefix that one day of one account has in a collection, so that a day is one listing."""
-    filed = f"year={day:%Y}/month={day:%m}/day={day:%d}" if day else "day=undated"
+    filed = f"year={day.year:04}/month={day.month:02}/day={day.day:02}" if day else "day=undated"
     return f"{prefix}{collection}/account={account_sid}/{filed}/"
 
 

@@ -8,8 +8,8 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.
 
 import hashlib
 from base64 import b64decode, b64encode
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -73,6 +73,10 @@ class _Lock:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
+def _one_thread() -> Executor:
+    return ThreadPoolExecutor(1, thread_name_prefix="part-digest")
+
+
 class Archive:
     """The bucket. Thread-safe; connects when first used."""
 
@@ -84,10 +88,15 @@ class Archive:
         attempts: int = 3,
         part_bytes: int = PART_BYTES,
         client: "S3Client | None" = None,
+        beside: Callable[[], Executor] = _one_thread,
     ) -> None:
-        """Take the settings; `client` speaks to S3 instead of one that is made as boto3's own settings say."""
+        """Take the settings; `client` speaks to S3 instead of one that is made as boto3's own settings say.
+
+        `beside` makes what hashes the parts of an upload while others are received.
+        """
         self._settings = settings
         self._part_bytes = part_bytes
+        self._beside = beside
         self.bucket = settings.ARCHIVE_BUCKET
         self.prefix = settings.ARCHIVE_PREFIX
         owner = settings.ARCHIVE_BUCKET_OWNER
@@ -190,7 +199,7 @@ class Archive:
         """Send the parts of a stream, each hashed while the next one is received: two buffers, however many parts."""
         parts: list[CompletedPartTypeDef] = []
         part, spare = first, bytearray(self._part_bytes)
-        with ThreadPoolExecutor(1, thread_name_prefix="part-digest") as beside:
+        with self._beside() as beside:
             while part:
                 hashed = beside.submit(_sha256, part)
                 following = _next_part(stream, spare)

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from time import monotonic, time
 from typing import Any, Final, TypeVar
 
@@ -103,9 +104,14 @@ class Notifier:
         self._place = f"s3://{settings.ARCHIVE_BUCKET}/"
         self._prefix = settings.ARCHIVE_PREFIX
         self._threshold = settings.QUARANTINE_AFTER
-        self._outbox = Outbox(redis_client(settings, timeout_s=_REDIS_TIMEOUT_S, once=True))
+        self._settings = settings
         self._publisher = publisher
         self._hints = hints
+
+    @cached_property
+    def _outbox(self) -> Outbox:
+        """The outbox, of which nobody knows where nothing is told."""
+        return Outbox(redis_client(self._settings, timeout_s=_REDIS_TIMEOUT_S, once=True))
 
     # What is told
 

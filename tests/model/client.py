@@ -1,6 +1,7 @@
 """The boto3 client that a worker is given: every operation passes the gate, pages of a list one by one."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
 from typing import Any
 
 from tests.model.s3 import S3
@@ -13,6 +14,21 @@ _CONTINUED = {
     "list_objects_v2": {"ContinuationToken": "NextContinuationToken"},
     "list_multipart_uploads": {"KeyMarker": "NextKeyMarker", "UploadIdMarker": "NextUploadIdMarker"},
 }
+
+
+class _LateFuture(Future[Any]):
+    def __init__(self, act: Callable[[], Any]) -> None:  # nobody waits for it: without what waiting takes
+        self._act = act
+
+    def result(self, timeout: float | None = None) -> Any:
+        return self._act()
+
+
+class Late(Executor):
+    """Does what it is given as late as a thread may, when it is asked for the result; what changes till then shows."""
+
+    def submit(self, act: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
+        return _LateFuture(lambda: act(*arguments, **named))
 
 
 class Client:

@@ -9,6 +9,7 @@ import gzip
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import lru_cache
 from typing import Any
 
 import requests
@@ -190,8 +191,13 @@ def _disguised(answer: Answer) -> Answer:
     return replace(_other_type(answer), headers=dict(answer.headers))
 
 
+@lru_cache(maxsize=512)
+def _gzipped(body: bytes) -> bytes:
+    return gzip.compress(body, 1, mtime=0)
+
+
 def _compressed(answer: Answer) -> Answer:
-    return replace(answer, headers={**answer.headers, "Content-Encoding": "gzip"}, body=gzip.compress(answer.body, 1))
+    return replace(answer, headers={**answer.headers, "Content-Encoding": "gzip"}, body=_gzipped(answer.body))
 
 
 DAMAGE: Mapping[str, Callable[[Answer], Answer]] = {

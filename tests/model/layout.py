@@ -52,12 +52,14 @@ class Keys:
     def __init__(self, prefix: str, recording: Recording) -> None:
         self._prefix = prefix
         self._recording = recording
-        self.day = f"year={recording.created:%Y}/month={recording.created:%m}/day={recording.created:%d}"
+        created = recording.created
+        self.day = f"year={created.year:04}/month={created.month:02}/day={created.day:02}"
+        date = f"{created.year:04}-{created.month:02}-{created.day:02}"
         account = f"{prefix}index/account={recording.account_sid}"
         parent = f"conference={recording.conference_sid}" if recording.conference_sid else f"call={recording.call_sid}"
         self.index = (
-            f"{account}/recording={recording.sid}/{recording.created:%Y-%m-%d}",
-            f"{account}/{parent}/{recording.sid}/{recording.created:%Y-%m-%d}",
+            f"{account}/recording={recording.sid}/{date}",
+            f"{account}/{parent}/{recording.sid}/{date}",
         )
 
     def of(self, collection: str, extension: str = "json") -> str:

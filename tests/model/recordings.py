@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import lru_cache
 from typing import Any
 
 from tests.model import audio
@@ -164,5 +165,6 @@ class Recording:
         ]
 
 
+@lru_cache(maxsize=1024)
 def _rfc2822(moment: datetime) -> str:
     return format_datetime(moment.astimezone(UTC).replace(microsecond=0))

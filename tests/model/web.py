@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cache
+from io import BytesIO
 from typing import Any
 from urllib.parse import urlencode
 
@@ -13,6 +14,22 @@ from app.signature import sign
 from tests.model.variants import PLAIN, PUBLIC_URL
 
 PATH = "/twilio/recording-status"
+
+# What a WSGI server says of every callback.
+_SERVED = {
+    "REQUEST_METHOD": "POST",
+    "SCRIPT_NAME": "",
+    "PATH_INFO": PATH,
+    "QUERY_STRING": "",
+    "RAW_URI": PATH,
+    "CONTENT_TYPE": "application/x-www-form-urlencoded",
+    "HTTP_HOST": "localhost",
+    "SERVER_NAME": "localhost",
+    "SERVER_PORT": "80",
+    "SERVER_PROTOCOL": "HTTP/1.1",
+    "REMOTE_ADDR": "127.0.0.1",
+    "wsgi.url_scheme": "http",
+}
 
 
 class _Relay(Publisher):
@@ -38,7 +55,10 @@ def call_back(publisher: Publisher, fields: Mapping[str, str], token: str) -> in
     relay.target = publisher
     body = urlencode(fields).encode()
     form = [(name.encode(), value.encode()) for name, value in fields.items()]
-    headers = {"X-Twilio-Signature": sign(token, f"{PUBLIC_URL}/recording-status", form)}
-    content_type = "application/x-www-form-urlencoded"
-    with app.test_request_context(PATH, method="POST", data=body, headers=headers, content_type=content_type):
+    environ = _SERVED | {
+        "CONTENT_LENGTH": str(len(body)),
+        "HTTP_X_TWILIO_SIGNATURE": sign(token, f"{PUBLIC_URL}/recording-status", form),
+        "wsgi.input": BytesIO(body),
+    }
+    with app.request_context(environ):
         return endpoint.answer().status_code

@@ -19,17 +19,18 @@ Gate = Callable[[Call, Callable[[], Any]], Any]
 
 
 class _Body(BytesIO):
-    """A body that comes from a connection, which may break before its end."""
+    """A body that comes from a connection, which may break before its end: as urllib3 gives one that is not encoded."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer.body if answer.broken_at is None else answer.body[: answer.broken_at])
+        self.chunked = answer.framing == "chunked"
         # Where only the end of the connection ends a body, a cut may look like an end.
         self._breaks = answer.broken_at is not None and not (answer.silent and answer.framing == "close")
 
-    def read(self, amount: int | None = -1, /) -> bytes:
+    def read(self, amount: int | None = -1, decode_content: bool = False) -> bytes:
         return self._checked(super().read(amount))
 
-    def read1(self, amount: int | None = -1, /) -> bytes:
+    def read1(self, amount: int | None = -1, decode_content: bool = False) -> bytes:
         return self._checked(super().read1(-1 if amount is None else amount))
 
     def _checked(self, block: bytes) -> bytes:
@@ -38,14 +39,23 @@ class _Body(BytesIO):
         return block
 
 
+class _Response(requests.Response):
+    """A response whose body is read from its `raw` and nowhere else."""
+
+    def __init__(self, url: str, answer: Answer, headers: dict[str, str]) -> None:
+        self.status_code, self.url, self.headers = answer.status, url, CaseInsensitiveDict(headers)
+        self._content_consumed = False
+        self.raw = _Body(answer)
+
+
 class Wire(requests.Session):
     """A session of requests. `gate` decides when a request is carried out, and what becomes of its answer.
 
-    What requests itself would do to a request on its way is left out: it takes longer than all that the product does.
+    What requests and urllib3 themselves would do to both on their way is left out where it changes nothing: it takes
+    longer than all that the product does.
     """
 
     def __init__(self, twilio: Twilio, gate: Gate) -> None:
-        super().__init__()
         self._twilio = twilio
         self._gate = gate
 
@@ -66,16 +76,16 @@ class Wire(requests.Session):
             headers["Content-Length"] = str(len(answer.body))
         elif answer.framing == "chunked":
             headers["Transfer-Encoding"] = "chunked"
-        response = requests.Response()
-        response.status_code, response.url, response.headers = answer.status, url, CaseInsensitiveDict(headers)
-        response.raw = urllib3.HTTPResponse(
-            body=_Body(answer),
-            headers=headers,
-            status=answer.status,
-            preload_content=False,
-            decode_content=False,
-            request_method=method,
-        )
+        response = _Response(url, answer, headers)
+        if "Content-Encoding" in headers:
+            response.raw = urllib3.HTTPResponse(
+                body=response.raw,
+                headers=headers,
+                status=answer.status,
+                preload_content=False,
+                decode_content=False,
+                request_method=method,
+            )
         return response
 
 

@@ -22,7 +22,7 @@ from celery import Celery
 
 from app.queue import SWEEP_TASK
 from tests.model.broker import Message, Queue, QueuePublisher
-from tests.model.client import Client
+from tests.model.client import Client, Late
 from tests.model.clock import Clock
 from tests.model.faults import DAMAGE, Fault, Moment
 from tests.model.hints import Hinted, MemoryHints
@@ -191,7 +191,7 @@ class World:
         work = Work(
             settings,
             TwilioApi(settings.accounts, session=Wire(self.twilio, self.gate), pause=self.pause),
-            Archive(settings, part_bytes=PART_BYTES, client=cast("S3Client", Client(self.s3, self.gate))),
+            Archive(settings, part_bytes=PART_BYTES, client=cast("S3Client", Client(self.s3, self.gate)), beside=Late),
             publisher,
             hints,
             Notifier(settings, publisher, hints),
