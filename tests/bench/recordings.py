@@ -82,19 +82,20 @@ def archive(stack: Stack, sides: Sides, count: int, size_bytes: int = CALL_BYTES
 
 
 def lives_of(events: list[Event]) -> tuple[Life, ...]:
-    """Sort requests by the recording that they are about."""
+    """Sort requests by the recording that they are about.
+
+    What names no recording is the stop switch, asked for shortly before each deletion: the first deletion gets the
+    first of them.
+    """
     by_sid: dict[str, list[Event]] = defaultdict(list)
+    others: list[Event] = []
     for event in events:
-        path = event.path
-        if (at := path.find("RE")) >= 0:
-            by_sid[path[at : at + 34]].append(event)
-        elif by_sid:
-            by_sid["others"].append(event)
-    others = by_sid.pop("others", [])
-    if len(by_sid) == 1:  # what names no recording is about the only one
-        (events_of_it,) = by_sid.values()
-        return (Life(tuple(sorted([*events_of_it, *others], key=lambda event: event.at_s))),)
-    return tuple(Life(tuple(each)) for each in by_sid.values())
+        at = event.path.find("RE")
+        (others if at < 0 else by_sid[event.path[at : at + 34]]).append(event)
+    deleted = {sid: each.at_s for sid, of_it in by_sid.items() for each in of_it if each.method == "DELETE"}
+    for sid, other in zip(sorted(deleted, key=deleted.__getitem__), others, strict=False):
+        by_sid[sid].append(other)
+    return tuple(Life(tuple(sorted(each, key=lambda event: event.at_s))) for each in by_sid.values())
 
 
 def _finished(sides: Sides, count: int) -> list[Event]:
