@@ -1,11 +1,12 @@
 """The policies of deploy/iam: each process is allowed what it does, and nothing that would undo what is archived."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
 
-from tests.deploy.policies import Policy, Request, is_allowed, read_policy
+from tests.deploy.policies import IAM, Policy, Request, is_allowed, read_policy
 from tests.deploy.s3_actions import KEY, needed
 from tests.deploy.split import ROLES, Split
 
@@ -16,6 +17,28 @@ def policies(name: str, bucket: str, prefix: str = "") -> list[Policy]:
     """Return a role's policy and the bucket's."""
     values = {"BUCKET": bucket, "PREFIX": prefix, "KEY_ARN": KEY, "REGION": "eu-central-1"}
     return [read_policy(each, **values) for each in (name, "bucket")]
+
+
+# As IAM takes them: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html (white space does not count)
+
+MANAGED_CHARS = 6_144  # a role's own policies may have more
+USERS_OWN_CHARS = 2_048
+
+
+@pytest.mark.parametrize("name", [*dict.fromkeys(ROLES.values()), "single"])
+def test_a_policy_is_not_too_long(name: str) -> None:
+    """IAM takes each one as a managed policy, and the template's as a role's own, also for a bucket of a long name."""
+    policy = read_policy(name, BUCKET="b" * 63, PREFIX="p" * 40 + "/", KEY_ARN=KEY, REGION="ap-southeast-2")
+    assert len(json.dumps(policy, separators=(",", ":"))) <= MANAGED_CHARS
+
+
+def test_the_page_gives_no_user_a_policy_of_its_own() -> None:
+    """IAM would refuse it: the policy of one process that does everything is too long for that."""
+    policy = read_policy("single", BUCKET="recordings", PREFIX="", KEY_ARN=KEY, REGION="eu-central-1")
+    assert len(json.dumps(policy, separators=(",", ":"))) > USERS_OWN_CHARS
+    page = (IAM / "README.md").read_text()
+    assert "put-user-policy" not in page
+    assert "attach-user-policy" in page
 
 
 # What each process does
