@@ -19,8 +19,9 @@ def policies(name: str, bucket: str, prefix: str = "") -> list[Policy]:
     return [read_policy(each, **values) for each in (name, "bucket")]
 
 
-# As IAM takes them: https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html (white space does not count)
+# As IAM takes them
 
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html; white space does not count.
 MANAGED_CHARS = 6_144  # a role's own policies may have more
 USERS_OWN_CHARS = 2_048
 
