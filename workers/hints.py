@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from threading import Condition, Thread
+from time import time
 from typing import Final
 
 import structlog
@@ -13,11 +14,14 @@ from redis.lock import Lock
 from app.board import Board
 from app.queue import KEY_PREFIX, redis_client
 from app.receipt import iso, parse_iso
+from app.recording import is_sid
 from app.settings import CommonSettings
 
 LEASE_S: Final = 30.0  # a dead holder's lease ends by itself
 _DOCUMENTED_S: Final = 7 * 24 * 60 * 60
 _POSITION_S: Final = 24 * 60 * 60
+_DELETION_S: Final = 7 * 24 * 60 * 60
+_DELETIONS: Final = f"{KEY_PREFIX}begun-deletions"  # a sorted set: account and recording, by when it began
 _NO_KEY: Final = -2  # Redis's word for it instead of a time: https://redis.io/docs/latest/commands/pttl/
 
 log = structlog.get_logger()
@@ -95,6 +99,32 @@ class Hints:
     def resting(self, recording_sids: list[str]) -> set[str]:
         """Return those for which nothing can be done at the moment, as far as is remembered; none without Redis."""
         return self._known(recording_sids, _resting)
+
+    def remember_deletion(self, account_sid: str, recording_sid: str) -> None:
+        """Remember for some days that a deletion has begun: its source may be gone before there is a proof."""
+        now = time()
+        with suppress(RedisError), self._redis.pipeline() as pipeline:
+            pipeline.zadd(_DELETIONS, {f"{account_sid}/{recording_sid}": now})
+            pipeline.zremrangebyscore(_DELETIONS, "-inf", now - _DELETION_S)
+            pipeline.execute()
+
+    def forget_deletion(self, account_sid: str, recording_sid: str) -> None:
+        """Forget a deletion that has its proof, or that is not to be."""
+        with suppress(RedisError):
+            self._redis.zrem(_DELETIONS, f"{account_sid}/{recording_sid}")
+
+    def unfinished_deletions(self, older_than_s: float, most: int) -> list[tuple[str, str]]:
+        """Return the SIDs of up to `most` accounts and recordings whose deletion began some time ago and has no end."""
+        if most <= 0:
+            return []
+        try:
+            begun = self._redis.zrangebyscore(_DELETIONS, "-inf", time() - older_than_s, start=0, num=most)
+        except RedisError:
+            return []
+        pairs = [str(each).partition("/") for each in begun]
+        return [
+            (account, recording) for account, _, recording in pairs if is_sid(account, "AC") and is_sid(recording, "RE")
+        ]
 
     def _known(self, recording_sids: list[str], key: Callable[[str], str]) -> set[str]:
         if not recording_sids:

@@ -89,12 +89,14 @@ class Sweep:
             rules = self._rules(everything)
             room, enqueued = int(share * (MAX_QUEUE_DEPTH - self.hints.queue_depth(ARCHIVE_QUEUE))), 0
             failed = 0
+            if not everything:
+                enqueued += self._finish_deletions(room)
             # In no order: a short queue must not be for the same accounts every time.
             for left, account_sid in reversed(list(enumerate(_shuffled(account_sids), start=1))):
                 part = max(0, -(-(room - enqueued) // left))
                 try:
                     for recording in self._turn(account_sid, rules, part):
-                        self._enqueue(recording)
+                        self._enqueue(recording.account_sid, recording.sid)
                         enqueued += 1
                 except ArchiverError as error:
                     failed += 1
@@ -108,6 +110,21 @@ class Sweep:
             if not failed:
                 self.hints.board.post(FULL_SWEEP if everything else SWEEP, enqueued=enqueued)
             return enqueued
+
+    def _finish_deletions(self, room: int) -> int:
+        """Enqueue the deletions that somebody has begun and not ended: Twilio may not list their recordings any more.
+
+        Their messages come back, too, but after an hour; and should Redis forget this, the daily audit finds them.
+        """
+        begun = self.hints.unfinished_deletions(self.settings.SWEEP_GRACE.total_seconds(), room)
+        ours = [
+            (account_sid, recording_sid)
+            for account_sid, recording_sid in begun
+            if account_sid in self.settings.accounts
+        ]
+        for account_sid, recording_sid in ours:
+            self._enqueue(account_sid, recording_sid)
+        return len(ours)
 
     def _turn(self, account_sid: str, rules: Rules, room: int) -> Iterator[Recording]:
         """Yield up to `room` recordings of an account, those whose turn it is.
@@ -134,9 +151,9 @@ class Sweep:
         if rules.everything:
             self.hints.remember_done(work, DAY_S)
 
-    def _enqueue(self, recording: Recording) -> None:
+    def _enqueue(self, account_sid: str, recording_sid: str) -> None:
         self.publisher.publish(
-            ARCHIVE_TASK, expires_s=_MESSAGE_LIFE_S, account_sid=recording.account_sid, recording_sid=recording.sid
+            ARCHIVE_TASK, expires_s=_MESSAGE_LIFE_S, account_sid=account_sid, recording_sid=recording_sid
         )
 
     def _rules(self, everything: bool) -> Rules:

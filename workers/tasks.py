@@ -34,6 +34,7 @@ from workers.daily_audit import DailyAudit
 from workers.deletion import Deletion, pause_deletions
 from workers.errors import (
     ArchiverError,
+    ConfigurationError,
     ContentError,
     ForbiddenDeletionError,
     GoneError,
@@ -205,13 +206,17 @@ class Work:
             texts = keep_texts(self.twilio, self.archive, filing)
             with self._pausing(filing):
                 verified = verify_receipt(self.archive, filed)
+            # Whoever dies from here on may leave a recording that Twilio no longer lists and that has no proof.
+            self.hints.remember_deletion(account_sid, recording_sid)
             try:
                 with stage("delete"):
                     is_deleted = Deletion(self.settings, self.twilio, self.archive).delete_source(verified, texts)
-            except ForbiddenDeletionError as error:
+            except (ForbiddenDeletionError, ConfigurationError) as error:
+                self.hints.forget_deletion(account_sid, recording_sid)  # nothing was deleted: Twilio lists it
                 if error.reason == "legal_hold":
                     self.hints.remember_resting(recording_sid, _REST_S)
                 raise
+            self.hints.forget_deletion(account_sid, recording_sid)
             if is_deleted:
                 DELETIONS.labels(DELETED).inc()
             self.notifier.deleted(filing)  # also when whoever deleted it died before this

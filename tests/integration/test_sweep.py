@@ -11,7 +11,7 @@ from deploy.local.twilio import Account, ErrorStatus, Match
 from tests.integration.conftest import MAIN
 from tests.integration.sweep_bench import HOUR, QUEUE, SweepBench
 from workers.deletion import pause_deletions
-from workers.errors import ContentError, ForbiddenDeletionError
+from workers.errors import ContentError, ForbiddenDeletionError, TemporaryError
 from workers.outstanding import Outstanding, Rules
 from workers.quarantine import record_failure
 from workers.sweep import strangers
@@ -286,6 +286,28 @@ def test_what_rests_in_quarantine_is_left_to_a_look_at_everything(bench: SweepBe
         work.archive_recording({"account_sid": MAIN.sid, "recording_sid": recording.sid})
     work.new_sweep().run(everything=True)
     assert bench.enqueued() == [recording.sid]
+
+
+def test_a_deletion_that_was_begun_and_not_ended_is_found(bench: SweepBench) -> None:
+    """Twilio no longer lists the recording, and nobody may wait an hour for the message of a worker that has died."""
+    work, patient = bench.make(SWEEP_GRACE="0s"), bench.make(SWEEP_GRACE="1h")
+    recording = bench.archived(work)
+    message = {"account_sid": MAIN.sid, "recording_sid": recording.sid}
+    proof = bench.filing(recording).deletion
+    bench.simulator.inject(ErrorStatus(500), recording.sid, Match(endpoint="resource"), times=None)
+    with pytest.raises(TemporaryError):
+        work.delete_source({**message, "day": str(recording.date_created.date())})
+    assert (recording.deleted_at is not None, work.archive.head(proof)) == (True, None)
+    patient.new_sweep().run(everything=False)
+    assert bench.enqueued() == []
+    work.new_sweep().run(everything=False)
+    assert bench.enqueued() == [recording.sid]
+    bench.simulator.clear_faults()
+    work.archive_recording(message)
+    work.delete_source({**message, "day": str(recording.date_created.date())})
+    assert work.archive.head(proof) is not None
+    work.new_sweep().run(everything=False)
+    assert bench.enqueued() == []
 
 
 def test_what_is_held_is_left_to_a_look_at_everything(bench: SweepBench) -> None:

@@ -28,12 +28,14 @@ class Hinted:
     values: dict[str, float] = field(default_factory=dict)
     leases: dict[str, tuple[object, Process | None, float]] = field(default_factory=dict)
     positions: dict[str, datetime] = field(default_factory=dict)
+    deletions: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def wipe(self) -> None:
         """Lose everything."""
         self.values.clear()
         self.leases.clear()
         self.positions.clear()
+        self.deletions.clear()
 
 
 class _BoardRedis:
@@ -93,6 +95,25 @@ class MemoryHints:
 
     def resting(self, recording_sids: list[str]) -> set[str]:
         return self._known("resting", recording_sids)
+
+    def remember_deletion(self, account_sid: str, recording_sid: str) -> None:
+        def remember() -> None:
+            self._hinted.deletions[account_sid, recording_sid] = self._now()
+
+        self._ask("remember", recording_sid, remember, unknown=None)
+
+    def forget_deletion(self, account_sid: str, recording_sid: str) -> None:
+        self._ask(
+            "forget",
+            recording_sid,
+            lambda: self._hinted.deletions.pop((account_sid, recording_sid), None),
+            unknown=None,
+        )
+
+    def unfinished_deletions(self, older_than_s: float, most: int) -> list[tuple[str, str]]:
+        begun, latest = self._hinted.deletions, self._now() - older_than_s
+        old = [sids for sids in sorted(begun, key=begun.__getitem__) if begun[sids] <= latest][:most]
+        return list(self._ask("unfinished", "", lambda: old, unknown=[]))
 
     def _remember(self, name: str, for_s: float) -> None:
         def remember() -> None:
