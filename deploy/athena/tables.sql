@@ -1,5 +1,5 @@
 -- Tables over the archive's documents. Fill in BUCKET, PREFIX (empty, or ends with a slash) and ACCOUNTS (AC…,AC…):
---   sed 's/BUCKET/my-recordings/; s/PREFIX//; s/ACCOUNTS/AC…/' deploy/athena/tables.sql
+--   sed 's|BUCKET|my-recordings|; s|PREFIX|calls/|; s|ACCOUNTS|AC…,AC…|' deploy/athena/tables.sql
 -- Athena takes one statement at a time. Partitions are projected: nothing has to be added when a day begins.
 -- The columns are those that the queries need, and more can be added: the documents have them (app/receipt.py).
 

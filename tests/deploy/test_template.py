@@ -147,6 +147,41 @@ def _with_numbers(template: Mapping[str, Any], service: str) -> dict[str, Any]:
     return {**resource, "Properties": {**resource["Properties"], "DesiredCount": count}}
 
 
+@pytest.mark.parametrize(
+    ("parameter", "right", "wrong"),
+    [
+        ("ArchivePrefix", ["", "calls/", "calls/2026/"], ["/", "calls", "/calls/", "calls//", "calls//2026/", "a b/"]),
+        (
+            "PublicUrl",
+            ["https://a.example.com", "https://A.example.com:8443", "https://a.example.com/calls/x"],
+            [
+                "http://a.example.com",
+                "https://a.example.com/",
+                "https://a.example.com/recording-status",
+                "https://a.example.com/calls/recording-status",
+                "https://a.example.com?x=1",
+                "https://a.example.com/#rc=5",
+                "https://user:password@a.example.com",
+                "https://a.example.com /calls",
+            ],
+        ),
+        ("TwilioDelete", ["never", "verified", "24h"], ["Never", "24", "1.5h", "24 h", ""]),
+    ],
+)
+def test_a_wrong_parameter_is_refused_at_once(
+    template: dict[str, Any], parameter: str, right: list[str], wrong: list[str]
+) -> None:
+    """What its process would refuse to start with, or would read otherwise than the policies do, is not deployed."""
+    pattern = template["Parameters"][parameter]["AllowedPattern"]
+    assert [value for value in right if not re.fullmatch(pattern, value)] == []
+    assert [value for value in wrong if re.fullmatch(pattern, value)] == []
+    for value in right:
+        stack = Worked(template, PARAMETERS | {parameter: value})
+        web, worker = (_environment(container(tasks(stack)[name])) for name in ("Web", "Worker"))
+        assert web["PUBLIC_URL"] == load(WebSettings, web).PUBLIC_URL
+        assert worker["ARCHIVE_PREFIX"] == load(WorkerSettings, worker).ARCHIVE_PREFIX
+
+
 # The archive
 
 
@@ -254,11 +289,14 @@ def _environment(only: Mapping[str, Any]) -> dict[str, str]:
 
 
 def test_a_secret_is_given_to_whom_it_is_for(stack: Worked) -> None:
-    """Only the deleter gets the key that may delete, only web and the operator the auth token, and none is in plain."""
+    """Only the deleter gets the key that may delete, only web and the operator the auth token, and none is in plain.
+
+    The operator gets what `archiver check` sends its trial notification with.
+    """
     gets = {name: json.dumps(container(task)["Secrets"]) for name, task in tasks(stack).items()}
     assert {name for name, secrets in gets.items() if ":deleter" in secrets} == {"Deleter"}
     assert {name for name, secrets in gets.items() if ":auth_token" in secrets} == {"Web", "Operator"}
-    assert {name for name, secrets in gets.items() if ":notify_secret" in secrets} == {"Worker", "Deleter"}
+    assert {name for name, secrets in gets.items() if ":notify_secret" in secrets} == {"Worker", "Deleter", "Operator"}
     for name, task in tasks(stack).items():
         plain = {each["Name"] for each in container(task).get("Environment", ())}
         assert not plain & {
@@ -366,3 +404,22 @@ def test_every_alarm_is_explained(stack: Worked) -> None:
     """The page says of each alarm what it means."""
     page = (ROOT / "deploy" / "ecs" / "README.md").read_text()
     assert [name for name in stack.resources("CloudWatch::Alarm") if f"`{name}`" not in page] == []
+
+
+def test_the_page_names_what_is_there(template: dict[str, Any]) -> None:
+    """The commands of its page ask for outputs and resources of the template, and give parameters of it."""
+    page = (ROOT / "deploy/ecs/README.md").read_text()
+    outputs, resources = (set(re.findall(rf"\$\({name} (\w+)\)", page)) for name in ("output", "resource"))
+    assert set() < outputs <= set(template["Outputs"])
+    assert set() < resources <= set(template["Resources"])
+    given = re.findall(r"(?s)--parameter-overrides (.*?)```", page)
+    parameters = {
+        name for each in given for name in re.findall(r"(?m)(?:^|\s)([A-Z][A-Za-z]+)=", each.partition("\naws")[0])
+    }
+    assert parameters <= set(template["Parameters"])
+    required = {name for name, each in template["Parameters"].items() if "Default" not in each}
+    assert required <= parameters
+    for secret, process in (("web", "Web"), ("worker", "Worker"), ("deleter", "Deleter")):
+        keys = json.loads(re.findall(rf"--name archiver/{secret} .*?\n    '(.*?)'", page)[0])
+        asked = re.findall(rf"{secret}:(\w+)::", json.dumps(container(tasks(Worked(template, PARAMETERS))[process])))
+        assert set(keys) == set(asked)
