@@ -237,6 +237,18 @@ def test_a_planted_key_stops_no_sweep(bench: SweepBench, key: str) -> None:
     assert set(bench.enqueued()) == recordings
 
 
+def test_begun_deletions_leave_room_for_what_twilio_lists(bench: SweepBench) -> None:
+    """However many of them Redis remembers, and whoever put them there."""
+    work, outstanding = bench.make(SWEEP_GRACE="0s"), bench.record()
+    begun = [f"RE{number:032x}" for number in range(300)]
+    for sid in begun:
+        work.hints.remember_deletion(MAIN.sid, sid)
+    work.new_sweep().run(everything=False)
+    enqueued = set(bench.enqueued())
+    assert outstanding.sid in enqueued
+    assert len(enqueued & set(begun)) == 250
+
+
 # What is left alone
 
 
