@@ -11,6 +11,8 @@ from typing import Literal
 
 import structlog
 
+from app.settings import misspelled
+
 
 def configure_logs(
     log_format: Literal["json", "console"], level: str, watchers: Sequence[structlog.types.Processor] = ()
@@ -57,6 +59,12 @@ def configure_logs(
     for name in ("celery.worker.strategy", "celery.app.trace"):
         # Celery's own lines print arguments and exceptions of tasks; ours say the same without content.
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def warn_of_misspelled() -> None:
+    """Say which variables look like settings and are none: a TWILIO_DELETE=never that is misspelled lets delete."""
+    for name, meant in misspelled().items():
+        structlog.get_logger().warning("setting_misspelled", name=name, meant=meant)
 
 
 def _where(exc_info: structlog.typing.ExcInfo) -> str:

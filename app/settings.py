@@ -55,6 +55,7 @@ from app.setting_types import (
 EXIT_CONFIGURATION: Final = 5
 _EXTRAS: Final = "deploy/extras-requirements.txt"
 _SIGNS: Final = "the account's auth token, or several separated by commas during a rotation"
+_SDKS_OWN: Final = "OTEL_"  # such as OTEL_EXPORTER_OTLP_TRACES_ENDPOINT
 _LOOKS_LIKE: Final = 0.85  # ARCHIVE_RETENTION is close enough to ARCHIVE_RETENTION_DAYS
 
 S = TypeVar("S", bound=BaseModel)
@@ -321,7 +322,8 @@ def misspelled(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     environ = os.environ if environ is None else environ
     known = {name for cls in (WebSettings, WorkerSettings, FetchSettings, BeatSettings) for name in cls.model_fields}
     known |= {f"{name}_FILE" for name in known}
-    alike = {name: get_close_matches(name, known, 1, _LOOKS_LIKE) for name in environ if name not in known}
+    others = [name for name in environ if name not in known and not name.startswith(_SDKS_OWN)]
+    alike = {name: get_close_matches(name.upper(), known, 1, _LOOKS_LIKE) for name in others}
     return {name: meant[0] for name, meant in alike.items() if meant}
 
 

@@ -1,5 +1,6 @@
 """Starting with wrong settings, through the Procfile's own lines."""
 
+import json
 import os
 import subprocess
 import sys
@@ -96,3 +97,27 @@ def test_a_worker_for_a_queue_that_does_not_exist_is_stopped(option: str) -> Non
     assert ended.returncode == 5, ended.stderr
     assert f"{option.split()[0]}: names a queue that does not exist; there are sweep, audit, delete" in ended.stderr
     assert "delte" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["import workers.worker", "import workers.beat", "from app.wsgi import main; main()"],
+    ids=["worker", "beat", "web"],
+)
+def test_a_misspelled_setting_is_said_at_start(entry: str) -> None:
+    """Each process warns of it by its name: without a word, TWILIO_DELET=never would let it delete."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "TWILIO_ACCOUNT_SID": "AC" + "0" * 32,
+        "TWILIO_AUTH_TOKEN": "token",
+        "REDIS_URL": "redis://127.0.0.1:1",
+        "PUBLIC_URL": "https://example.com",
+        "ARCHIVE_BUCKET": "recordings",
+        "TWILIO_DELET": "planted-value",
+    }
+    started = subprocess.run(
+        [sys.executable, "-c", entry], cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=60
+    )
+    (line,) = [json.loads(line) for line in started.stderr.splitlines() if "setting_misspelled" in line]
+    assert (line["level"], line["name"], line["meant"]) == ("warning", "TWILIO_DELET", "TWILIO_DELETE")
+    assert "planted" not in started.stderr

@@ -105,7 +105,9 @@ def test_misspelled_settings_are_found() -> None:
         ("ARCHIVE_BUKET", "TWILIO_AUTH_TOKEN_FIEL", "ARCHIVE_BUCKET", "WEBHOOK_PASSWORD_FILE", "PATH", "AWS_REGION"),
         "x",
     )
+    environ |= dict.fromkeys(("twilio_delete", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"), "x")  # the latter is its SDK's
     assert misspelled(environ) == {
         "ARCHIVE_BUKET": "ARCHIVE_BUCKET",
         "TWILIO_AUTH_TOKEN_FIEL": "TWILIO_AUTH_TOKEN_FILE",
+        "twilio_delete": "TWILIO_DELETE",
     }
