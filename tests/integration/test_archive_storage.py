@@ -257,10 +257,12 @@ def test_parts_are_locked_by_the_request_that_begins_them(lockable: Workbench) -
     """CreateMultipartUpload carries mode, date and the checksum's algorithm, which S3 demands of a locked upload."""
     bench = locking(lockable, "COMPLIANCE")
     started = now() - timedelta(days=3)
-    store(bench.archive, LARGE, started=started)
+    stored = store(bench.archive, LARGE, started=started)
     (created,) = bench.requests(KEY, "CreateMultipartUpload")
     assert created.headers[LOCK] == "COMPLIANCE"
-    assert seconds(datetime.fromisoformat(created.headers[UNTIL])) == seconds(started + timedelta(days=10))
+    assert stored.retain_until is not None
+    asked = seconds(datetime.fromisoformat(created.headers[UNTIL]))
+    assert asked == seconds(stored.retain_until) == seconds(started + timedelta(days=10))
     assert created.headers["x-amz-checksum-algorithm"] == "SHA256"
 
 

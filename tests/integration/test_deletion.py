@@ -54,6 +54,12 @@ def test_the_request_is_written_before_and_the_proof_after(workbench: Workbench)
     assert recording.deleted_at is not None
 
 
+def test_a_deletion_is_counted_once(workbench: Workbench) -> None:
+    """Whoever repeats it learns that it was done before."""
+    recording = archived(workbench)
+    assert [workbench.delete(recording), workbench.delete(recording)] == [True, False]
+
+
 def test_a_whole_life_takes_one_connection(workbench: Workbench) -> None:
     """To Twilio, TLS handshakes would cost more than the requests; the answer to the DELETE has no body to wait for."""
     workbench.delete(archived(workbench))

@@ -119,10 +119,10 @@ class Workbench:
         """Return the receipt of a recording, verified now."""
         return verify_receipt(self.archive, self.filed(recording))
 
-    def delete(self, recording: SimRecording, texts: KeptTexts | None = None) -> None:
-        """Delete the source of an archived recording."""
+    def delete(self, recording: SimRecording, texts: KeptTexts | None = None) -> bool:
+        """Delete the source of an archived recording, and return whether this call did."""
         deletion = Deletion(self.settings, self.twilio, self.archive)
-        deletion.delete_source(self.verified(recording), texts or KeptTexts())
+        return deletion.delete_source(self.verified(recording), texts or KeptTexts())
 
     # S3's side
 
