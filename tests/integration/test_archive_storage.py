@@ -189,6 +189,8 @@ def test_what_is_locked_cannot_be_deleted_before_its_date(lockable: Workbench, m
     until = seconds(started + timedelta(days=10))
     storage = verify(bench.archive, bench.settings, stored).storage
     assert (stored.retention, storage.retention) == ("applied", "applied")
+    assert stored.retain_until is not None
+    assert seconds(stored.retain_until) == until
     assert (storage.object_lock_mode, storage.retain_until) == (mode, iso(until))
     for key, version in ((KEY, stored.version_id), ("receipts/a.json", document.version_id)):
         head = bench.archive.head(key)
@@ -257,12 +259,13 @@ def test_parts_are_locked_by_the_request_that_begins_them(lockable: Workbench) -
     """CreateMultipartUpload carries mode, date and the checksum's algorithm, which S3 demands of a locked upload."""
     bench = locking(lockable, "COMPLIANCE")
     started = now() - timedelta(days=3)
-    stored = store(bench.archive, LARGE, started=started)
+    stored, again = (store(bench.archive, LARGE, started=started) for _ in range(2))
     (created,) = bench.requests(KEY, "CreateMultipartUpload")
     assert created.headers[LOCK] == "COMPLIANCE"
     assert stored.retain_until is not None
+    assert again.retain_until is not None
     asked = seconds(datetime.fromisoformat(created.headers[UNTIL]))
-    assert asked == seconds(stored.retain_until) == seconds(started + timedelta(days=10))
+    assert asked == seconds(stored.retain_until) == seconds(again.retain_until) == seconds(started + timedelta(days=10))
     assert created.headers["x-amz-checksum-algorithm"] == "SHA256"
 
 
