@@ -108,7 +108,7 @@ class Sweep:
                         self.hints.remember_done(_chore(account_sid), _RETRY_S)
             if not everything:
                 self.hints.remember_done(CHORE, DAY_S)
-            log.info("sweep_finished", enqueued=enqueued, everything=everything)
+            log.info("sweep_finished", enqueued=enqueued, failed=failed, everything=everything)
             if not failed:
                 self.hints.board.post(FULL_SWEEP if everything else SWEEP, enqueued=enqueued)
             return enqueued

@@ -29,7 +29,7 @@ from app.recording import Callback, Recording, is_sid
 from app.settings import WorkerSettings
 from workers.absence import record_absence
 from workers.archive import Archive
-from workers.attempts import counted
+from workers.attempts import counted, outcome_of
 from workers.daily_audit import DailyAudit
 from workers.deletion import Deletion, pause_deletions
 from workers.errors import (
@@ -321,7 +321,8 @@ def _attempt(task: "Task[Any, Any]", act: Callable[[Message], object], message: 
         log.info("deletion_forbidden", reason=error.reason, detail=error.detail)
     except ArchiverError as error:
         retries = task.request.retries
-        log.warning("attempt_failed", reason=error.reason, detail=error.detail, retries=retries)
+        outcome = outcome_of(error)  # `configuration` calls for a person, and the platform's alarms look for it
+        log.warning("attempt_failed", reason=error.reason, detail=error.detail, outcome=outcome, retries=retries)
         (RETRIES if retries < error.retries else LEFT).labels(task.name, error.reason).inc()
         if retries < error.retries:
             raise task.retry(countdown=retry_delay_s(error, retries, jitter=random.random()), exc=error) from None  # noqa: S311

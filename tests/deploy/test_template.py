@@ -384,10 +384,33 @@ def test_the_log_lines_that_are_counted_exist(stack: Worked) -> None:
     """Each metric comes from an event or field that the product's code writes."""
     code = "".join(path.read_text() for folder in ("app", "workers") for path in (ROOT / folder).rglob("*.py"))
     for each in stack.resources("Logs::MetricFilter").values():
-        (event,) = re.findall(r'= "([a-z_]+)"', each["FilterPattern"])
-        assert f'"{event}"' in code or event == "error"
+        for word in re.findall(r'= "([a-z_]+)"', each["FilterPattern"]):
+            assert f'"{word}"' in code or word == "error"
         field = each["MetricTransformations"][0]["MetricValue"].removeprefix("$.")
         assert field in {"1", *(f"{queue}_{what}" for queue in QUEUES for what in ("depth", "oldest_s"))}
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "counts"),
+    [
+        ("Sweeps", {"event": "sweep_finished", "failed": 0}, True),
+        ("Sweeps", {"event": "sweep_finished", "failed": 2}, False),
+        ("Refusals", {"event": "attempt_failed", "outcome": "configuration"}, True),
+        ("Refusals", {"event": "attempt_failed", "outcome": "temporary"}, False),
+        ("Refusals", {"event": "sweep_failed", "outcome": "configuration"}, False),
+    ],
+)
+def test_what_is_counted_is_what_is_meant(stack: Worked, name: str, line: dict[str, Any], counts: bool) -> None:
+    """A sweep that could not read an account's list is none, and what only a person can mend is told apart."""
+    (pattern,) = [
+        each["FilterPattern"]
+        for each in stack.resources("Logs::MetricFilter").values()
+        if each["MetricTransformations"][0]["MetricName"] == name
+    ]
+    terms = re.fullmatch(r"\{ \((.+)\) && \((.+)\) \}", pattern)
+    assert terms is not None
+    wanted = dict(term.removeprefix("$.").split(" = ") for term in terms.groups())
+    assert all(json.loads(value) == line.get(field) for field, value in wanted.items()) is counts
 
 
 def test_alarms_reach_somebody_or_scale(stack: Worked) -> None:

@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import structlog
 
 from app.queue import KEY_PREFIX
 from app.receipt import DELETIONS_PAUSED
@@ -121,6 +122,16 @@ def test_one_account_does_not_keep_another_from_being_swept(bench: SweepBench) -
     bench.simulator.inject(ErrorStatus(500), match=Match(endpoint="list", account_sid=MAIN.sid), times=None)
     bench.make(TWILIO_ACCOUNTS=accounts).new_sweep().run(everything=False)
     assert bench.enqueued() == [found.sid]
+
+
+def test_a_sweep_says_how_many_accounts_it_could_not_read(bench: SweepBench) -> None:
+    """Its last line is what a platform's alarm waits for: one that has read nothing must not pass for one."""
+    refused = bench.make(TWILIO_AUTH_TOKEN="revoked")
+    for work, failed in ((refused, 1), (bench.make(), 0)):
+        with structlog.testing.capture_logs() as lines:
+            work.new_sweep().run(everything=False)
+        (line,) = [line for line in lines if line["event"] == "sweep_finished"]
+        assert line["failed"] == failed
 
 
 def test_a_subaccount_that_nobody_configured_is_found(bench: SweepBench) -> None:

@@ -1,10 +1,12 @@
 """What Prometheus reads from workers as the Procfile starts them, several of them beside a web process."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from http.client import HTTPConnection
+from typing import Any
 
 import pytest
 
@@ -47,6 +49,12 @@ class Watched:
         for port in self.ports:
             total.update(self.samples(port))
         return total
+
+    def lines(self, event: str) -> list[dict[str, Any]]:
+        """Return what the workers have logged of a kind."""
+        logs = [self.stack.processes[f"worker.{n}"].log.read_text() for n in range(1, len(self.ports) + 1)]
+        said = [json.loads(line) for log in logs for line in log.splitlines() if line.startswith("{")]
+        return [line for line in said if line["event"] == event]
 
     def call(self) -> SimRecording:
         """Let a call be recorded and called back."""
@@ -128,15 +136,21 @@ def test_every_endpoint_shows_the_whole_service(watched: Watched) -> None:
     assert 'archiver_queue_depth{queue="archive"}' in shown[0]
 
 
-def test_failures_are_counted_by_reason(watched: Watched) -> None:
-    """What Twilio refuses for a moment is a failed attempt with its kind, and a retry with its reason."""
+@pytest.mark.parametrize(
+    ("status", "outcome", "reason"), [(503, "temporary", "twilio_failed"), (403, "configuration", "twilio_refused")]
+)
+def test_failures_are_counted_by_reason(watched: Watched, status: int, outcome: str, reason: str) -> None:
+    """What fails for a moment is an attempt with its outcome, in its line, too, and a retry with its reason."""
     before = watched.total()
-    watched.stack.simulator.inject(ErrorStatus(503), match=Match(endpoint="media"))
-    watched.finish([watched.call()])
+    watched.stack.simulator.inject(ErrorStatus(status), match=Match(endpoint="media"))
+    recording = watched.call()
+    watched.finish([recording])
     after = watched.total()
-    assert grown(before, after, 'archiver_attempts_total{outcome="temporary",task="archive_recording"}') == 1
-    assert grown(before, after, 'archiver_retries_total{reason="twilio_failed",task="archive_recording"}') == 1
+    assert grown(before, after, f'archiver_attempts_total{{outcome="{outcome}",task="archive_recording"}}') == 1
+    assert grown(before, after, f'archiver_retries_total{{reason="{reason}",task="archive_recording"}}') == 1
     assert grown(before, after, "archiver_recordings_archived_total") == 1
+    (line,) = [line for line in watched.lines("attempt_failed") if line["recording_sid"] == recording.sid]
+    assert (line["task"], line["outcome"], line["reason"]) == ("archive_recording", outcome, reason)
 
 
 def test_a_rotation_shows_which_token_is_in_use(watched: Watched) -> None:
