@@ -15,11 +15,24 @@ BROKEN = {"name": "redis", "version": "6.0.0", "vulns": [{"id": "CVE-2026-1", "f
 
 
 @pytest.fixture(scope="module")
-def judge() -> Callable[..., tuple[list[str], bool]]:
-    namespace: dict[str, Any] = {"__name__": "audit_dependencies", "__file__": str(SCRIPT)}
+def script() -> dict[str, Any]:
+    namespace: dict[str, Any] = {"__name__": "audit_dependencies", "__file__": str(SCRIPT), "__doc__": "Look."}
     exec(compile(SCRIPT.read_text(), SCRIPT, "exec"), namespace)  # noqa: S102 (our own script, which has no suffix)
-    found: Callable[..., tuple[list[str], bool]] = namespace["judge"]
+    return namespace
+
+
+@pytest.fixture(scope="module")
+def judge(script: dict[str, Any]) -> Callable[..., tuple[list[str], bool]]:
+    found: Callable[..., tuple[list[str], bool]] = script["judge"]
     return found
+
+
+@pytest.mark.parametrize("option", ["--Must", "--must-not", "must", "requirements.txt"])
+def test_a_misspelled_option_is_refused(script: dict[str, Any], option: str) -> None:
+    """A CI step that means --must must not pass because of a typing error."""
+    with pytest.raises(SystemExit) as ended:
+        script["main"]([option])
+    assert ended.value.code == 2
 
 
 @pytest.mark.parametrize("must", [False, True])
