@@ -912,6 +912,25 @@ def test_an_outage_breaks_what_is_under_way(proxy: S3Proxy, direct: S3Client, bu
     assert keys(direct, bucket) == []
 
 
+def test_an_outage_takes_nothing_back(bucket: str) -> None:
+    """What S3 was asked before is carried out, which the timeline knows, and the client does not."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as late,
+        S3Proxy(f"http://127.0.0.1:{late.getsockname()[1]}") as proxy,
+        raw_connection(proxy) as connection,
+    ):
+        connection.sendall(raw_put(bucket))
+        accepted, _ = late.accept()
+        with accepted:
+            assert accepted.recv(1)
+            proxy.down()
+            assert read_to_the_end(connection) == b""
+            accepted.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            events: list[Event] = wait_until(lambda: proxy.timeline, timeout_s=5, what="end of the request")
+    assert (events[0].status, events[0].s3_status) == (None, 200)
+    assert events[0].done_sequence is not None
+
+
 def test_a_paused_s3_is_no_obstacle(bucket: str) -> None:
     """The proxy closes at once even while S3 owes it an answer."""
     with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor(1) as pool:

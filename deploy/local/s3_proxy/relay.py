@@ -84,21 +84,21 @@ class Handler(BaseHTTPRequestHandler):
         connection = HTTPConnection(self._wiring.host, self._wiring.port)
         resources.callback(connection.close)
         connection.connect()
-        resources.enter_context(self.server.breakable(connection.sock))
-        connection.putrequest(request.method, request.target, skip_host=True, skip_accept_encoding=True)
-        for name, value in request.headers.items():
-            if name not in _HOP_BY_HOP:
-                connection.putheader(name, value)
-        if self._chunked:
-            connection.putheader("transfer-encoding", "chunked")
-        connection.endheaders()
-        body = self._body(progress)
-        for block in _chunks(body) if self._chunked else body:
-            connection.send(block)
-        answer = connection.getresponse()
-        resources.callback(answer.close)
-        progress.s3_status = answer.status
-        progress.done_sequence = self._wiring.timeline.number()
+        with self.server.asking(connection.sock):
+            connection.putrequest(request.method, request.target, skip_host=True, skip_accept_encoding=True)
+            for name, value in request.headers.items():
+                if name not in _HOP_BY_HOP:
+                    connection.putheader(name, value)
+            if self._chunked:
+                connection.putheader("transfer-encoding", "chunked")
+            connection.endheaders()
+            body = self._body(progress)
+            for block in _chunks(body) if self._chunked else body:
+                connection.send(block)
+            answer = connection.getresponse()
+            resources.callback(answer.close)
+            progress.s3_status = answer.status
+            progress.done_sequence = self._wiring.timeline.number()
         headers = {name.lower(): value for name, value in answer.getheaders() if name.lower() not in _HOP_BY_HOP}
 
         def blocks() -> Iterator[bytes]:

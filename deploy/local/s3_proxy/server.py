@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Condition, Thread
@@ -22,6 +22,7 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, port: int, handler: Callable[..., BaseHTTPRequestHandler]) -> None:
         self._open: set[socket.socket] = set()
+        self._asked: set[socket.socket] = set()
         self._changed = Condition()
         self._stopped = False
         self._without_fin: set[socket.socket] = set()
@@ -36,32 +37,35 @@ class Server(ThreadingHTTPServer):
         self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
 
     def stop(self) -> None:
-        """Refuse connections from now on and break those that are open."""
+        """Refuse connections from now on and break those that are open.
+
+        What S3 was asked already it carries out, and its answer is still waited for: nobody could tell otherwise.
+        """
         self.shutdown()
         self.server_close()
         self._thread.join()
         with self._changed:
             self._stopped = True
-            for each in self._open:
-                with suppress(OSError):
-                    each.shutdown(socket.SHUT_RDWR)
+            _break(self._open)
 
     def wait(self, timeout_s: float) -> None:
-        """Wait until the threads of all connections have ended, or the time is over."""
+        """Wait for no more answers of S3 and until the threads of all connections have ended, or the time is over."""
         with self._changed:
+            _break(self._asked)
             self._changed.wait_for(lambda: not self._open, timeout_s)
 
     @contextmanager
-    def breakable(self, connection: socket.socket) -> Iterator[None]:
-        """Let `stop` break a connection for the length of a block. Raises ConnectionError after it."""
+    def asking(self, connection: socket.socket) -> Iterator[None]:
+        """Ask S3 over a connection for the length of a block. Raises ConnectionError before or after it when stopped."""
         with self._changed:
-            if self._stopped:
-                raise ConnectionError("the proxy is down")
-            self._open.add(connection)
+            self._check_up()
+            self._asked.add(connection)
         try:
             yield
         finally:
-            self._closed(connection)
+            with self._changed:
+                self._asked.discard(connection)
+        self._check_up()
 
     def reset(self, connection: socket.socket) -> None:
         """Let a client's connection end with a reset when its handler returns."""
@@ -91,7 +95,17 @@ class Server(ThreadingHTTPServer):
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)  # type: ignore[arg-type]
 
+    def _check_up(self) -> None:
+        if self._stopped:
+            raise ConnectionError("the proxy is down")
+
     def _closed(self, connection: socket.socket) -> None:
         with self._changed:
             self._open.discard(connection)
             self._changed.notify_all()
+
+
+def _break(connections: Iterable[socket.socket]) -> None:
+    for each in connections:
+        with suppress(OSError):
+            each.shutdown(socket.SHUT_RDWR)
