@@ -228,6 +228,17 @@ def test_two_workers_at_once_are_no_breach() -> None:
     assert rules(evidence) == set()
 
 
+def test_another_worker_may_see_the_pause() -> None:
+    """A deletion that was written down before the pause is none of its, even if another worker looks in between."""
+    evidence = faultless()
+    evidence.asked += [
+        request(order=96, carried_out=97, ended=97, key=PAUSED),
+        replace(life()[6], order=98, ended=99),
+        request(order=300, carried_out=303, ended=305, key=PAUSED, what="DeleteObject", done=204),
+    ]
+    assert rules(evidence) == set()
+
+
 def test_quarantine_and_absence_may_be_right() -> None:
     """What was never served whole belongs into quarantine, and what has no audio is documented."""
     quarantined = Evidence(
