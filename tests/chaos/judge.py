@@ -183,8 +183,8 @@ class Court:
             ]
             if not any(since < look for look in looks) and min(len(looks), len(tries)) < number:
                 yield "unchecked_delete", f"nobody had looked at its {name}"
-        # Only a deletion asks with HEAD for the quarantine, then for the stop switch, and writes down what it found. What
-        # another worker sees after that, while S3 is slow to answer, the first one can't know.
+        # Only a deletion asks with HEAD for the quarantine, then for the stop switch, and writes down what it found.
+        # What another worker sees after that, while S3 is slow to answer, the first one can't know.
         last_try = max((each.order for each in tries), default=delete.order)
         last_look = max(
             (

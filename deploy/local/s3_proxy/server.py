@@ -56,7 +56,7 @@ class Server(ThreadingHTTPServer):
 
     @contextmanager
     def asking(self, connection: socket.socket) -> Iterator[None]:
-        """Ask S3 over a connection for the length of a block. Raises ConnectionError before or after it when stopped."""
+        """Ask S3 over a connection for the length of a block. Raises ConnectionError around it when stopped."""
         with self._changed:
             self._check_up()
             self._asked.add(connection)
