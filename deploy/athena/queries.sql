@@ -49,7 +49,7 @@ FROM receipts
 WHERE year = 2026 AND month = 11
   AND (coalesce(storage.object_lock_mode, 'none') <> 'COMPLIANCE'
     OR from_iso8601_timestamp(storage.retain_until)
-      < date_parse(source.start_time, '%a, %d %b %Y %H:%i:%s +0000') + INTERVAL '2190' DAY
+      < date_parse(source.start_time, '%a, %d %b %Y %H:%i:%s +0000') + INTERVAL '2192' DAY
     OR coalesce(storage.sse, 'none') <> 'aws:kms')
 ORDER BY recording_sid;
 

@@ -40,7 +40,7 @@ def stack(template: dict[str, Any]) -> Worked:
 @pytest.fixture(scope="module")
 def locked(template: dict[str, Any]) -> Worked:
     """Return the template as it is deployed for the strictest duties."""
-    strict = {"ObjectLockMode": "COMPLIANCE", "RetentionDays": "2190", "ArchivePrefix": "calls/"}
+    strict = {"ObjectLockMode": "COMPLIANCE", "RetentionDays": "2192", "ArchivePrefix": "calls/"}
     strict |= {"EndpointSecurityGroupId": "sg-1", "S3PrefixListId": "pl-1", "AlarmEmail": "ops@example.com"}
     return Worked(template, PARAMETERS | strict)
 

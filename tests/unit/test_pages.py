@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from datetime import date, timedelta
 from pathlib import Path
 
 import click
@@ -72,3 +73,24 @@ def test_the_readme_lists_every_setting() -> None:
     assert {name for name in listed if not name.startswith("AWS_")} == {
         name for name in known if not name.startswith("BUCKETEER_")
     }
+
+
+def longest(years: int) -> int:
+    """Return how many days so many years have at most."""
+    starts = [date(2023, 1, 1) + timedelta(days=n) for n in range(4 * 365 + 1)]
+    ends = [date(start.year + years, start.month, 1) + timedelta(days=start.day - 1) for start in starts]
+    return max((end - start).days for start, end in zip(starts, ends, strict=True))
+
+
+def test_a_retention_of_years_is_not_a_day_short() -> None:
+    """What the pages, the template and the auditor's query say of years has the leap days in it."""
+    security = (ROOT / "deploy/security.md").read_text()
+    assert f"({longest(6)} for six years" in security
+    assert f"`ARCHIVE_RETENTION_DAYS={longest(5)}`, or {longest(7)}" in security
+    six_years = {
+        "deploy/ecs/README.md": rf"RetentionDays={longest(6)}\b",
+        "deploy/ecs/template.yaml": rf"RetentionDays:\n    Type: Number\n    Default: {longest(6)}\n",
+        "deploy/athena/queries.sql": rf"INTERVAL '{longest(6)}' DAY",
+    }
+    for path, told in six_years.items():
+        assert re.search(told, (ROOT / path).read_text()), path
