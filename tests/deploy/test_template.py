@@ -308,6 +308,21 @@ def test_a_secret_is_given_to_whom_it_is_for(stack: Worked) -> None:
         }, name
 
 
+def test_the_security_page_says_who_has_a_secret(stack: Worked) -> None:
+    """Its table names each task that gets a secret, and no other one; Twilio's keys have a row for each of the two."""
+    section = (ROOT / "deploy/security.md").read_text().partition("## What each secret can do")[2].partition("\n## ")[0]
+    gets = {name.lower(): container(task)["Secrets"] for name, task in tasks(stack).items()}
+    given = {each["Name"] for secrets in gets.values() for each in secrets}
+    rows = [row for row in re.findall(r"(?m)^\| `(\w+)`([^|]*)\| ([^|(]+)", section) if row[0] in given]
+    for name, more, who in rows:
+        said = set(gets) if who.strip() == "all" else {task for task in gets if re.search(rf"\b{task}\b", who)}
+        source = "".join(f":{each}:" for each in re.findall(r"of the (\w+)", more))
+        asked = {each: [s["ValueFrom"] for s in secrets if s["Name"] == name] for each, secrets in gets.items()}
+        assert said == {each for each, values in asked.items() if any(source in value for value in values)}, name
+    in_pairs = {"TWILIO_API_SECRET", "WEBHOOK_USERNAME"}  # each told with the other one
+    assert {name for name, *_ in rows} == given - in_pairs
+
+
 def test_a_secret_can_be_read_by_whom_it_is_for(stack: Worked) -> None:
     """The role with which ECS starts a task reads the secrets of that task and no others."""
     roles = stack.resources("IAM::Role")
