@@ -76,7 +76,8 @@ def as_table(rows: Iterable[Row]) -> str:
 def as_markdown(rows: Iterable[Row]) -> str:
     """Show the same as a table of Markdown."""
     lines = ["| benchmark | " + " | ".join(HEADINGS[:6]) + " |", "| --- |" + " --- |" * 6]
-    lines += [f"| {row.benchmark} | " + " | ".join(row.cells()[:6]) + " |" for row in rows]
+    escaped = [[cell.replace("|", "\\|") for cell in (row.benchmark, *row.cells()[:6])] for row in rows]
+    lines += ["| " + " | ".join(cells) + " |" for cells in escaped]
     return "\n".join(lines)
 
 
