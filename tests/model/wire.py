@@ -44,7 +44,7 @@ class _Response(requests.Response):
 
     def __init__(self, url: str, answer: Answer, headers: dict[str, str]) -> None:
         self.status_code, self.url, self.headers = answer.status, url, CaseInsensitiveDict(headers)
-        self._content_consumed = False
+        self._content, self._content_consumed, self.encoding = False, False, None
         self.raw = _Body(answer)
 
 
