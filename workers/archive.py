@@ -74,7 +74,7 @@ class _Lock:
 
 
 def _one_thread() -> Executor:
-    return ThreadPoolExecutor(1, thread_name_prefix="part-digest")
+    return ThreadPoolExecutor(1, thread_name_prefix="part-sender")
 
 
 class Archive:
@@ -92,7 +92,7 @@ class Archive:
     ) -> None:
         """Take the settings; `client` speaks to S3 instead of one that is made as boto3's own settings say.
 
-        `beside` makes what hashes the parts of an upload while others are received.
+        `beside` makes what sends the parts of an upload while others are received.
         """
         self._settings = settings
         self._part_bytes = part_bytes
@@ -196,19 +196,23 @@ class Archive:
     def _upload_parts(
         self, stream: MediaStream, first: bytearray, target: Mapping[str, Any]
     ) -> tuple[list["CompletedPartTypeDef"], MediaFacts]:
-        """Send the parts of a stream, each hashed while the next one is received: two buffers, however many parts."""
+        """Send the parts of a stream, each while the next one is received: two buffers, however many parts."""
+
+        def send(number: int, part: bytearray) -> "CompletedPartTypeDef":
+            digest = _sha256(part)
+            with translated():
+                answer = self._s3.upload_part(
+                    PartNumber=number, Body=cast(bytes, part), ChecksumSHA256=digest, **target
+                )
+            return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": digest}
+
         parts: list[CompletedPartTypeDef] = []
         part, spare = first, bytearray(self._part_bytes)
-        with self._beside() as beside:
+        with self._beside() as beside:  # whatever happens, no part is on its way any more when this ends
             while part:
-                hashed = beside.submit(_sha256, part)
+                sent = beside.submit(send, len(parts) + 1, part)
                 following = _next_part(stream, spare)
-                digest, number = hashed.result(), len(parts) + 1
-                with translated():
-                    answer = self._s3.upload_part(
-                        PartNumber=number, Body=cast(bytes, part), ChecksumSHA256=digest, **target
-                    )
-                parts.append({"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": digest})
+                parts.append(sent.result())
                 part, spare = following, part
         return parts, stream.finish()
 
