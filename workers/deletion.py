@@ -5,10 +5,11 @@ a deletion receipt after Twilio's soft-deleted resource has confirmed it. A cras
 the next run, which starts again at invariant 1.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from time import monotonic
+from typing import Any, Final
 
 import structlog
 
@@ -25,12 +26,14 @@ from app.receipt import (
 from app.recording import Recording
 from app.settings import WorkerSettings
 from workers.archive import Archive
-from workers.errors import ForbiddenDeletionError, GoneError, NotReadyError
+from workers.errors import ForbiddenDeletionError, GoneError, NotReadyError, TemporaryError
 from workers.holds import is_hold_asked_for
 from workers.next_step import deletion_is_due
 from workers.transcriptions import KeptTexts
 from workers.twilio_api import TwilioApi
 from workers.verification import VerifiedReceipt
+
+_MOMENT_S: Final = 10.0  # S3 answers in a fraction of it; one attempt at a request that it does not answer takes longer
 
 log = structlog.get_logger()
 
@@ -42,20 +45,25 @@ class Deletion:
     settings: WorkerSettings
     twilio: TwilioApi
     archive: Archive
+    clock: Callable[[], float] = monotonic
 
     def delete_source(self, verified: VerifiedReceipt, texts: KeptTexts) -> bool:
         """Delete the recording at Twilio and write the deletion receipt; False when that was done before.
 
         `verified` must be of this moment: S3 has just confirmed media and receipt. `texts` is what was kept of the
         subresources that vanish with the source. Raises `ForbiddenDeletionError` when a delay, a legal hold, a
-        quarantine or the stop switch forbids it. Harmless to repeat.
+        quarantine or the stop switch forbids it, and `TemporaryError` when S3 was so slow that this may have changed
+        meanwhile. Harmless to repeat.
         """
+        began = self.clock()
         self._check_allowed(verified)
         request = self._request(verified, texts)
         started = Recording.parse(verified.receipt.source).start_time
         first = self.archive.write_once(verified.filing.deletion_request, request, started).body
         if first != request and self.archive.head(verified.filing.deletion) is not None:
             return False
+        if self.clock() - began > _MOMENT_S:
+            raise TemporaryError("checks_outdated", "S3 was slow: what allows a deletion is looked at again")
         status = self.twilio.delete(verified.filing.account_sid, verified.filing.recording_sid)
         # A 404 to a first request is somebody else's deletion; to a later one, ours whose answer was lost.
         by_archiver = status == 204 or first != request

@@ -18,7 +18,7 @@ from deploy.local.twilio import Hook, Match, Request, Response, SimRecording
 from tests.integration.workbench import Workbench, refusal
 from tests.receipt_schema import DELETION_SCHEMA
 from workers.deletion import Deletion, pause_deletions
-from workers.errors import ArchiverError, ContentError, ForbiddenDeletionError, NotReadyError
+from workers.errors import ArchiverError, ContentError, ForbiddenDeletionError, NotReadyError, TemporaryError
 from workers.holds import lift_hold, place_hold
 from workers.transcriptions import KeptTexts
 
@@ -212,6 +212,23 @@ def test_the_stop_switch_forbids_it(workbench: Workbench, prefix: str) -> None:
     bench.archive.remove(switch)
     bench.delete(recording)
     assert recording.deleted_at is not None
+
+
+def test_a_pause_while_s3_is_slow_is_noticed(workbench: Workbench) -> None:
+    """Checks are of one moment: when the request takes long to be written, they are made once more."""
+    recording, seconds = archived(workbench), [0.0]
+
+    def hang(request: S3Request) -> None:
+        pause_deletions(workbench.archive, "meanwhile")
+        seconds[0] += 11.0
+
+    workbench.proxy.inject(S3Hook(before=hang), "PutObject", key_contains=workbench.filing(recording).deletion_request)
+    deletion = Deletion(workbench.settings, workbench.twilio, workbench.archive, clock=lambda: seconds[0])
+    with pytest.raises(TemporaryError, match="checks_outdated"):
+        deletion.delete_source(workbench.verified(recording), KeptTexts())
+    with pytest.raises(ForbiddenDeletionError, match="deletions_paused"):
+        workbench.delete(recording)
+    assert workbench.deletes(recording) == []
 
 
 def test_the_stop_switch_says_why_and_stays(workbench: Workbench) -> None:

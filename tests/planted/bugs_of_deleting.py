@@ -52,7 +52,7 @@ BUGS = (
         "sends the DELETE before it has written what allowed it",
         (
             DELETION,
-            "        first = self.archive.write_once(verified.filing.deletion_request, request, started).body\n        if first != request and self.archive.head(verified.filing.deletion) is not None:\n            return False\n        status = self.twilio.delete(verified.filing.account_sid, verified.filing.recording_sid)\n",
+            '        first = self.archive.write_once(verified.filing.deletion_request, request, started).body\n        if first != request and self.archive.head(verified.filing.deletion) is not None:\n            return False\n        if self.clock() - began > _MOMENT_S:\n            raise TemporaryError("checks_outdated", "S3 was slow: what allows a deletion is looked at again")\n        status = self.twilio.delete(verified.filing.account_sid, verified.filing.recording_sid)\n',
             "        status = self.twilio.delete(verified.filing.account_sid, verified.filing.recording_sid)\n        first = self.archive.write_once(verified.filing.deletion_request, request, started).body\n        if first != request and self.archive.head(verified.filing.deletion) is not None:\n            return False\n",
         ),
     ),
