@@ -18,7 +18,7 @@ WRITTEN_ONCE = ("recordings/", "receipts/", "deletions/", "absences/", "index/")
 _BY_DAY = ("recordings", "receipts", "deletions", "absences", "quarantine", "transcriptions")
 _OF_NOBODY = re.compile(r"control/deletions-paused\.json|reports/day=\d{4}-\d{2}-\d{2}/audit\.(json|csv|html)")
 _SID = re.compile(r"RE[0-9a-f]{32}")
-_PUTS = ("PutObject", "CompleteMultipartUpload")
+_PUTS, _READS = ("PutObject", "CompleteMultipartUpload"), ("GetObject", "HeadObject")
 
 
 @dataclass(frozen=True)
@@ -207,13 +207,15 @@ class Court:
             )
 
     def _written(self, keys: set[str], before: int) -> int | None:
-        """Return when S3 had carried out the first write of one of the keys, if that was before a moment."""
-        written = [
-            each.carried_out
-            for key in keys
-            for each in self._by_key[key]
-            if each.what in _PUTS and each.done in (200, 201) and each.carried_out is not None
-        ]
+        """Return when S3 had carried out the first write of one of the keys, if that was before a moment.
+
+        Where a connection broke before S3 answered, that is just before it was first asked for and shown.
+        """
+        done = [each for key in keys for each in self._by_key[key] if each.carried_out is not None]
+        written = [each.carried_out for each in done if each.what in _PUTS and each.done in (200, 201)]
+        if any(each.what in _PUTS and each.done is None for key in keys for each in self._by_key[key]):
+            shown = (each for each in done if each.what in _READS and each.done == 200 and each.carried_out < before)
+            written += [each.order - 1 for each in shown]
         first = min(written, default=None)
         return first if first is not None and first < before else None
 

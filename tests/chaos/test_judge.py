@@ -221,6 +221,15 @@ def test_lost_answers_count_as_done() -> None:
     assert rules(evidence) == set()
 
 
+def test_what_s3_shows_was_written() -> None:
+    """Where a connection broke before S3 answered, what it shows later is there, and what it never shows is not."""
+    evidence = faultless()
+    at(evidence, "PutObject", RECEIPT, status=None, done=None, carried_out=None)
+    assert rules(evidence) == set()
+    unseen(evidence, RECEIPT, what="GetObject")
+    assert "early_delete" in rules(evidence)
+
+
 def test_two_workers_at_once_are_no_breach() -> None:
     """Each has looked at everything before either DELETE, which is as good as one after the other."""
     evidence = faultless()
