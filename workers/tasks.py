@@ -50,7 +50,7 @@ from workers.pipeline import Pipeline
 from workers.quarantine import RETRY_EVERY, Quarantine, read_quarantine, record_failure
 from workers.reports import post
 from workers.sweep import Sweep
-from workers.transcriptions import keep_texts
+from workers.transcriptions import keep_texts, list_texts
 from workers.twilio_api import TwilioApi
 from workers.verification import FiledReceipt, read_receipt, verify_receipt
 
@@ -199,11 +199,11 @@ class Work:
         with self.hints.lease(f"delete:{recording_sid}") as free:
             if not free:
                 return
-            with self._pausing(filing):
-                filed = read_receipt(self.archive, filing)
-            if filed is None:
-                raise ForbiddenDeletionError("no_receipt", "there is no receipt under that day")
-            texts = keep_texts(self.twilio, self.archive, filing)
+            listed = list_texts(self.twilio, filing)  # Twilio may take its time: no look at S3 is to be older than that
+            filed = self._filed(filing)
+            texts = keep_texts(self.archive, filing, listed)
+            if texts.key is not None:
+                filed = self._filed(filing)
             with self._pausing(filing):
                 verified = verify_receipt(self.archive, filed)
             # Whoever dies from here on may leave a recording that Twilio no longer lists and that has no proof.
@@ -220,6 +220,13 @@ class Work:
             if is_deleted:
                 DELETIONS.labels(DELETED).inc()
             self.notifier.deleted(filing)  # also when whoever deleted it died before this
+
+    def _filed(self, filing: Filing) -> FiledReceipt:
+        with self._pausing(filing):
+            filed = read_receipt(self.archive, filing)
+        if filed is None:
+            raise ForbiddenDeletionError("no_receipt", "there is no receipt under that day")
+        return filed
 
     @contextmanager
     def _pausing(self, filing: Filing) -> Iterator[None]:

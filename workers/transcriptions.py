@@ -43,14 +43,23 @@ class _Known:
     waiting_since: datetime | None = None
 
 
-def keep_texts(twilio: TwilioApi, archive: Archive, filing: Filing) -> KeptTexts:
+@dataclass(frozen=True, slots=True)
+class ListedTexts:
+    """What Twilio lists of a recording; `failure` is why that is not all, if it is not."""
+
+    transcriptions: Texts
+    add_on_results: Texts
+    failure: ArchiverError | None
+
+
+def keep_texts(archive: Archive, filing: Filing, listed: ListedTexts) -> KeptTexts:
     """Archive the transcriptions and add-on results of a recording beside its receipt.
 
     Raises `NotReadyError` while one is in progress, or an `ArchiverError` while they can't be listed, for at most
     `PATIENCE` after that was seen first; after that what there is is kept. What was kept once stays, also when Twilio
     shows it no longer.
     """
-    listed, failure = _list(twilio, filing)
+    failure = listed.failure
     if failure is None and not (listed.transcriptions or listed.add_on_results):
         return KeptTexts()
     document = archive.read(filing.transcriptions)
@@ -74,8 +83,8 @@ def keep_texts(twilio: TwilioApi, archive: Archive, filing: Filing) -> KeptTexts
     return KeptTexts(len(kept.transcriptions), len(kept.add_on_results), filing.transcriptions, incomplete)
 
 
-def _list(twilio: TwilioApi, filing: Filing) -> tuple[_Known, ArchiverError | None]:
-    """Return what Twilio lists, and why that is not all if it is not."""
+def list_texts(twilio: TwilioApi, filing: Filing) -> ListedTexts:
+    """Return what Twilio lists, all of it or not; raises nothing of `workers.errors`."""
     found: dict[str, Texts] = {"transcriptions": [], "add_on_results": []}
     failure: ArchiverError | None = None
     for name, read in (("transcriptions", twilio.transcriptions), ("add_on_results", twilio.add_on_results)):
@@ -87,7 +96,7 @@ def _list(twilio: TwilioApi, filing: Filing) -> tuple[_Known, ArchiverError | No
             failure = error
     if failure is None and any(str(item.get("status")) in _UNFINISHED for items in found.values() for item in items):
         failure = NotReadyError("transcription_in_progress", "the deletion waits for a transcription or add-on result")
-    return _Known(found["transcriptions"], found["add_on_results"]), failure
+    return ListedTexts(found["transcriptions"], found["add_on_results"], failure)
 
 
 def _with(known: Texts, listed: Texts) -> Texts:

@@ -99,6 +99,8 @@ def verify_receipt(archive: Archive, filed: FiledReceipt) -> VerifiedReceipt:
     checksum = _compare(archive, verification.method, media.key, head, media.bytes, media.sha256, verification.checksum)
     if verification.method == "readback":
         head = _still(archive, media.key, head)  # reading takes its time
+        if read_receipt(archive, filing) != filed:
+            raise ContentError("receipt_changed", "the receipt was changed while the object was read")
     if checksum and "-" not in checksum and b64decode(checksum).hex() != media.sha256:  # of the whole, not of parts
         raise ContentError("receipt_contradicts_itself", "the receipt's two digests of the media differ")
     if not _kept_as(receipt.storage, head):

@@ -12,7 +12,7 @@ from deploy.local.s3_proxy import S3Request
 from deploy.local.twilio import ErrorStatus, Hook, Match, Request, Response, SimRecording
 from tests.integration.workbench import Workbench
 from workers.errors import ArchiverError, ContentError, NotReadyError, TemporaryError
-from workers.transcriptions import PATIENCE, KeptTexts, keep_texts
+from workers.transcriptions import PATIENCE, KeptTexts, keep_texts, list_texts
 
 DATA = [{"results": {"language": "en", "words": ["hello", "welt ü"]}}, {"score": 0.5}]
 
@@ -22,7 +22,8 @@ def keep(bench: Workbench, recording: SimRecording, waited: timedelta | None = N
     if waited is not None:
         since = iso(datetime.now(UTC) - waited)
         bench.tamper(bench.filing(recording).transcriptions, "waiting_since", since)
-    return keep_texts(bench.twilio, bench.archive, bench.filing(recording))
+    filing = bench.filing(recording)
+    return keep_texts(bench.archive, filing, list_texts(bench.twilio, filing))
 
 
 def kept(bench: Workbench, recording: SimRecording) -> dict[str, Any] | None:
@@ -266,6 +267,43 @@ def test_one_error_does_not_lose_them(workbench: Workbench, redis_url: str, sett
     assert recording.deleted_at is None
     bench.work.delete_source(deletion_message(recording))
     assert (bench.bucket.document("deletions", recording) or {})["transcriptions"]["transcriptions"] == 1
+
+
+@pytest.mark.parametrize("endpoint", ["transcriptions", "addons"])
+@pytest.mark.parametrize("texts", [0, 1])
+def test_a_receipt_that_changes_while_they_are_listed_is_seen(
+    workbench: Workbench, redis_url: str, endpoint: str, texts: int
+) -> None:
+    """However long Twilio takes to list them, the deletion goes by what the receipt says after that."""
+    bench = workbench.under(REDIS_URL=redis_url)
+    recording = bench.record()
+    for _ in range(texts):
+        bench.simulator.add_transcription(recording)
+    bench.archived(recording)
+
+    def change(_request: Request) -> None:
+        bench.tamper(bench.filing(recording).receipt, "media.sha256", "0" * 64)
+
+    bench.simulator.inject(Hook(before=change), recording.sid, Match(endpoint=endpoint))
+    with pytest.raises(ContentError):
+        bench.work.delete_source(deletion_message(recording))
+    assert bench.deletes(recording) == []
+
+
+def test_a_receipt_that_changes_while_they_are_kept_is_seen(workbench: Workbench, redis_url: str) -> None:
+    """Writing them takes its time, too."""
+    bench = workbench.under(REDIS_URL=redis_url)
+    recording = bench.record()
+    bench.simulator.add_transcription(recording)
+    bench.archived(recording)
+
+    def change(_request: S3Request) -> None:
+        bench.tamper(bench.filing(recording).receipt, "media.sha256", "0" * 64)
+
+    bench.proxy.inject(S3Hook(before=change), "PutObject", key_contains=bench.filing(recording).transcriptions)
+    with pytest.raises(ContentError):
+        bench.work.delete_source(deletion_message(recording))
+    assert bench.deletes(recording) == []
 
 
 def test_the_deletion_waits_for_them(workbench: Workbench, redis_url: str) -> None:

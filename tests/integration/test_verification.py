@@ -388,6 +388,20 @@ def test_what_changes_while_it_is_read_is_refused(
         bench.verified(recording)
 
 
+def test_a_receipt_that_changes_while_the_object_is_read_is_refused(workbench: Workbench) -> None:
+    """What a receipt says now is compared, and not what it said before the reading."""
+    bench = workbench.under(ARCHIVE_VERIFY="readback")
+    recording = bench.record()
+    key = bench.archived(recording).media.key
+
+    def meanwhile(_request: S3Request, _response: S3Response) -> None:
+        bench.tamper(bench.filing(recording).receipt, "media.sha256", "0" * 64)
+
+    bench.proxy.inject(Hook(after=meanwhile), "GetObject", key_contains=key)
+    with pytest.raises(ContentError, match="receipt_changed"):
+        bench.verified(recording)
+
+
 def test_a_hold_that_comes_while_it_is_read_is_seen(locked: Workbench) -> None:
     """With `readback` too, what forbids the deletion is looked at last."""
     bench = locked.under(ARCHIVE_VERIFY="readback")

@@ -51,6 +51,13 @@ def with_other_channels(body: bytes) -> bytes:
     return _wav(both.tobytes(), 2)
 
 
+def of_another_length(body: bytes) -> bytes:
+    """Return audio that is whole and twice as long."""
+    if not body.startswith(b"RIFF"):
+        return 2 * body
+    return _wav(2 * body[_HEADER_BYTES:], body[22])
+
+
 def _wav(data: bytes, channels: int, sizes: tuple[int, int] | None = None) -> bytes:
     riff, size = sizes or (len(data) + 36, len(data))
     fmt = struct.pack("<IHHIIHH", 16, 1, channels, RATE, RATE * channels * 2, channels * 2, 16)

@@ -15,6 +15,7 @@ from tests.model.variants import MAIN, STRANGER, SUB, TOKENS
 from tests.model.world import World
 
 Event = Callable[[World], None]
+Deed = Callable[[World, Recording], None]
 
 PAUSED = "control/deletions-paused.json"
 _JUNK = "not audio, and not Twilio's"
@@ -99,7 +100,7 @@ def audited(world: World) -> None:
     world.queue.put(AUDIT_TASK, "{}", expires=world.clock.now + 3600)
 
 
-def paused(world: World) -> None:
+def paused(world: World, _one: Recording | None = None) -> None:
     """An operator stops all deletions."""
     world.s3.put_object(Bucket="archive", Key=world.variant.prefix + PAUSED, Body=b"{}")
 
@@ -109,39 +110,79 @@ def resumed(world: World) -> None:
     world.s3.delete_object(Bucket="archive", Key=world.variant.prefix + PAUSED)
 
 
-def held(world: World) -> None:
+# What people do to one recording: to any, unless it is said to which.
+
+
+def held(world: World, one: Recording | None = None) -> None:
     """Somebody places a legal hold on what is archived."""
-    for recording in _some(world):
+    for recording in _some(world, one):
         key = _media_key(world, recording)
         if world.variant.traits.object_lock and world.s3.latest(key) is not None:
             world.s3.put_object_legal_hold(Bucket="archive", Key=key, LegalHold={"Status": "ON"})
             recording.held = True
 
 
-def deleted_elsewhere(world: World) -> None:
+def hold_begun(world: World, one: Recording | None = None) -> None:
+    """Somebody writes down why there shall be a legal hold, and S3 does not show any (yet, or to this worker)."""
+    for recording in _some(world, one):
+        keys = Keys(world.variant.prefix, recording)
+        placed = {"action": "placed", "reason": "a lawsuit", "at": _iso(world), "archiver_version": "1"}
+        document = {
+            "schema": "recording-hold/1",
+            "recording_sid": recording.sid,
+            "account_sid": recording.account_sid,
+            "key": _media_key(world, recording),
+            "version_id": None,
+            "events": [placed],
+        }
+        world.s3.put_object(Bucket="archive", Key=keys.hold, Body=json.dumps(document).encode())
+        recording.held = True
+
+
+def accused(world: World, one: Recording | None = None) -> None:
+    """Somebody doubts what is archived, and puts it into quarantine."""
+    for recording in _some(world, one):
+        keys = Keys(world.variant.prefix, recording)
+        is_known = world.s3.latest(keys.of("quarantine")) is not None
+        if is_known or recording.deleted is not None or world.s3.latest(keys.of("receipts")) is None:
+            continue
+        document = {
+            "schema": "recording-quarantine/1",
+            "recording_sid": recording.sid,
+            "account_sid": recording.account_sid,
+            "attempts": 1,
+            "first_failed_at": _iso(world),
+            "last_failed_at": _iso(world),
+            "failures": [],
+        }
+        recording.accused = True
+        world.s3.put_object(Bucket="archive", Key=keys.of("quarantine"), Body=json.dumps(document).encode())
+
+
+def deleted_elsewhere(world: World, one: Recording | None = None) -> None:
     """Somebody deletes a recording at Twilio."""
-    for recording in _some(world):
+    for recording in _some(world, one):
         if recording.status(world.clock.moment()) == "completed":
             recording.deleted = world.clock.moment()
 
 
-def overwritten(world: World) -> None:
+def overwritten(world: World, one: Recording | None = None) -> None:
     """Somebody writes something else under the key of the media, before or after the product does."""
-    for recording in _some(world):
+    for recording in _some(world, one):
         recording.tampered = True
         world.s3.put_object(Bucket="archive", Key=_media_key(world, recording), Body=_JUNK.encode())
 
 
-def removed(world: World) -> None:
+def removed(world: World, one: Recording | None = None) -> None:
     """Somebody removes the media."""
-    for recording in _some(world):
+    for recording in _some(world, one):
         recording.tampered = True
         world.s3.delete_object(Bucket="archive", Key=_media_key(world, recording))
 
 
-def forged(world: World) -> None:
+def forged(world: World, one: Recording | None = None) -> None:
     """Somebody changes a receipt."""
-    for recording in _some(world):
+    for recording in _some(world, one):
         key = Keys(world.variant.prefix, recording).of("receipts")
         if (receipt := world.s3.latest(key)) is not None:
             recording.tampered = True
@@ -156,9 +197,9 @@ def forged(world: World) -> None:
             world.s3.put_object(Bucket="archive", Key=key, Body=json.dumps(document).encode())
 
 
-def shortened(world: World) -> None:
+def shortened(world: World, one: Recording | None = None) -> None:
     """Somebody who may shortens the retention of what is archived."""
-    for recording in _some(world):
+    for recording in _some(world, one):
         version = world.s3.latest(_media_key(world, recording))
         if version is not None and version.lock_mode == "GOVERNANCE":
             recording.tampered = True
@@ -218,6 +259,12 @@ def _media_key(world: World, recording: Recording) -> str:
     return Keys(world.variant.prefix, recording).of("recordings", extension)
 
 
-def _some(world: World) -> list[Recording]:
+def _iso(world: World) -> str:
+    return f"{world.clock.moment():%Y-%m-%dT%H:%M:%S}.000Z"
+
+
+def _some(world: World, one: Recording | None) -> list[Recording]:
+    if one is not None:
+        return [one] if one.has_media else []
     known = [recording for recording in world.twilio.recordings.values() if recording.has_media]
     return world.random.sample(known, min(1, len(known)))

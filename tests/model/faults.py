@@ -207,5 +207,6 @@ DAMAGE: Mapping[str, Callable[[Answer], Answer]] = {
     "too short": lambda answer: replace(answer, body=answer.body[: len(answer.body) // 50]),
     "twice": lambda answer: replace(answer, body=answer.body * 8),
     "empty": lambda answer: replace(answer, body=b""),
+    "other length": lambda answer: replace(answer, body=audio.of_another_length(answer.body)),
     "other channels": lambda answer: replace(answer, body=audio.with_other_channels(answer.body)),
 }

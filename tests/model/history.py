@@ -11,7 +11,7 @@ from random import Random
 import time_machine
 
 from tests.model import events
-from tests.model.events import Event
+from tests.model.events import Deed, Event
 from tests.model.faults import CRASHES, Fault, faults_of
 from tests.model.kinds import KINDS, recording_of
 from tests.model.recordings import Recording
@@ -34,6 +34,8 @@ _HAPPENINGS: tuple[tuple[Event, float], ...] = (
     (events.clock_set, 0.08),
     (events.paused, 0.06),
     (events.held, 0.1),
+    (events.hold_begun, 0.04),
+    (events.accused, 0.06),
     (events.deleted_elsewhere, 0.06),
     (events.overwritten, 0.03),
     (events.removed, 0.02),
@@ -43,6 +45,16 @@ _HAPPENINGS: tuple[tuple[Event, float], ...] = (
     (events.hostile_message, 0.4),
     (events.forged_callback, 0.1),
 )
+
+
+# What somebody may do in the middle of a deletion, each as often as it is named.
+_INTERFERENCES: tuple[Deed, ...] = (
+    *(3 * (events.paused, events.accused)),
+    *(2 * (events.hold_begun,)),
+    *(events.overwritten, events.removed, events.forged, events.deleted_elsewhere),
+)
+_LOCK_INTERFERENCES: tuple[Deed, ...] = 3 * (events.held, events.shortened)
+_DELETION_CALLS = 12  # from the lease to the DELETE, and a few more
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +97,7 @@ class _History:
         self._faults = random.choice((0.0, 0.02, 0.05, 0.1, 0.25))
         self._crashes = random.choice((0.0, 0.0, 0.005, 0.02))
         self._outage: tuple[str, float, float] | None = None
+        self._interference = self._chosen_interference() if random.random() < 0.3 else None
         self._lasts_s = random.choice((60.0, 600.0, 1800.0))
         self._workers = random.choice((1, 1, 2))
         self.title = f"faults {self._faults}, crashes {self._crashes}, {self._workers} workers"
@@ -110,7 +123,9 @@ class _History:
                 world.start(f"worker{world.random.getrandbits(16):04x}")
             strands = world.runnable()
             if strands:
-                world.go_on(self._random.choice(strands))
+                strand = self._random.choice(strands)
+                self._interfere(strand)
+                world.go_on(strand)
             elif world.clock.now > end and not self._agenda:
                 return
             else:
@@ -126,6 +141,21 @@ class _History:
             moments.append(due)
         later = min((moment for moment in moments if moment > world.clock.now), default=end + 1)
         world.clock.now = min(later, world.clock.now + 60.0)
+
+    def _chosen_interference(self) -> tuple[Deed, int]:
+        """Return what somebody does to the recording of the first deletion that gets as far as a call, and which."""
+        locked = _LOCK_INTERFERENCES if self._world.variant.traits.object_lock else ()
+        return self._random.choice(_INTERFERENCES + locked), self._random.randrange(1, _DELETION_CALLS)
+
+    def _interfere(self, strand: Strand) -> None:
+        if self._interference is None or len(strand.calls) != self._interference[1] or strand.pending is None:
+            return
+        kind, _, sid = strand.calls[0].target.partition(":")
+        recording = self._world.twilio.recordings.get(sid)
+        if kind == "delete" and recording is not None:
+            (deed, _), self._interference = self._interference, None
+            self._world.note(deed.__doc__ or "")
+            deed(self._world, recording)
 
     def _plan(self, call: Call, _strand: Strand) -> Fault | None:
         if self._outage is not None:

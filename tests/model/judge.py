@@ -236,6 +236,8 @@ class Judge:
         paused = f"{self.variant.prefix}control/deletions-paused.json"
         if media is not None and media.legal_hold:
             found["there is a legal hold"] = (media.key,)
+        if latest(keys.hold) is not None:
+            found["a hold is asked for"] = (keys.hold,)
         if latest(keys.of("quarantine")) is not None:
             found["it is in quarantine"] = (keys.of("quarantine"),)
         if latest(paused) is not None:

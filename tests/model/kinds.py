@@ -24,6 +24,11 @@ def _damaged(times: int) -> Kind:
     return make
 
 
+def _damaged_ciphertext(random: Random, _ended: datetime) -> Mapping[str, Any]:
+    """Nothing but its length says what is wrong with it."""
+    return {"seconds": 2.4, "encrypted": True, "damage": [random.choice(("too short", "twice"))]}
+
+
 def _spoilt(random: Random, _ended: datetime) -> Mapping[str, Any]:
     return {"seconds": 2.4, "damage": [random.choice(list(DAMAGE))] * FOREVER, "spoilt": True}
 
@@ -61,6 +66,7 @@ KINDS: Mapping[str, Kind] = {
     "failed": _with(absent=16104),
     "stored externally": _with(external=True),
     "wrong once": _damaged(1),
+    "encrypted, wrong once": _damaged_ciphertext,
     "wrong some times": _damaged(4),
     "wrong for days": _damaged(7),
     "spoilt": _spoilt,

@@ -61,6 +61,7 @@ class Keys:
             f"{account}/recording={recording.sid}/{date}",
             f"{account}/{parent}/{recording.sid}/{date}",
         )
+        self.hold = f"{prefix}control/holds/account={recording.account_sid}/{recording.sid}.json"
 
     def of(self, collection: str, extension: str = "json") -> str:
         """Return a key of a collection."""

@@ -30,7 +30,16 @@ _DAY_S = 24 * 60 * 60.0
 _NAMED = {variant.name: variant for variant in VARIANTS}
 _REDIS = (events.wiped, events.hints_lost, events.doubled, events.vanished, events.hostile_message)
 _PEOPLE = (
-    *(events.paused, events.resumed, events.held, events.deleted_elsewhere, events.overwritten, events.removed),
+    *(
+        events.paused,
+        events.resumed,
+        events.held,
+        events.hold_begun,
+        events.accused,
+        events.deleted_elsewhere,
+        events.overwritten,
+        events.removed,
+    ),
     *(events.forged, events.shortened, events.audited, events.forged_callback),
 )
 _PROCESSES = (events.killed, events.stopped, events.clock_set)

@@ -58,6 +58,7 @@ class Recording:
     spoilt: bool = False  # its content is wrong for good
     tampered: bool = False  # somebody has changed what is archived of it
     held: bool = False
+    accused: bool = False  # somebody has put it into quarantine, archived as it was
 
     def status(self, now: datetime) -> str:
         """Return what the REST API calls it."""

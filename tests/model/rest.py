@@ -132,7 +132,8 @@ def _missing(world: World, recording: Recording) -> str | None:
         if quarantine is None:
             return "is archived nowhere"
         return _unjustified(world, recording, json.loads(quarantine.body or b""))
-    if quarantine is not None and not recording.tampered:
+    too_late = recording.accused and recording.deleted is not None  # a DELETE was on its way, and nobody looks again
+    if quarantine is not None and not recording.tampered and not too_late:
         return "is archived and in quarantine"
     if recording.tampered or recording.held or latest(f"{world.variant.prefix}{PAUSED}") is not None:
         return None  # it must not be deleted, which is judged elsewhere

@@ -164,7 +164,10 @@ class S3:
         if "VersionId" in asked:
             return self._delete_version(key, asked["VersionId"])
         if not self.traits.versioning:
+            previous = self.latest(key)
             self._versions.pop(key, None)
+            if previous is not None:
+                self._on_change(Version(key, "null", None, "", self._now()), previous)
             return self._answer({})
         marker = Version(key, self._next("v"), None, "", self._now())
         self._add(marker)

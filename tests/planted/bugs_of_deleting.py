@@ -19,8 +19,8 @@ BUGS = (
         "deletes what a message names when there is no receipt",
         (
             TASKS,
-            '                raise ForbiddenDeletionError("no_receipt", "there is no receipt under that day")\n',
-            "                self.twilio.delete(account_sid, recording_sid)\n                return\n",
+            '            raise ForbiddenDeletionError("no_receipt", "there is no receipt under that day")\n',
+            "            self.twilio.delete(filing.account_sid, filing.recording_sid)\n            raise ForbiddenDeletionError('no_receipt', '')\n",
         ),
     ),
     bug(
@@ -80,8 +80,8 @@ BUGS = (
         ),
         (
             TASKS,
-            "            with self._pausing(filing):\n                filed = read_receipt(self.archive, filing)\n",
-            '            if self.archive.head(self.archive.prefix + "control/deletions-paused.json") is not None:\n                raise ForbiddenDeletionError("deletions_paused", "")\n            with self._pausing(filing):\n                filed = read_receipt(self.archive, filing)\n',
+            "            listed = list_texts(self.twilio, filing)",
+            '            if self.archive.head(self.archive.prefix + "control/deletions-paused.json") is not None:\n                raise ForbiddenDeletionError("deletions_paused", "")\n            listed = list_texts(self.twilio, filing)',
         ),
     ),
     bug(
@@ -131,7 +131,7 @@ BUGS = (
         "deletes a recording without keeping its transcriptions",
         (
             TASKS,
-            "            texts = keep_texts(self.twilio, self.archive, filing)\n",
+            "            texts = keep_texts(self.archive, filing, listed)\n",
             "            from workers.transcriptions import KeptTexts\n\n            texts = KeptTexts()\n",
         ),
     ),
