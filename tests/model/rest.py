@@ -83,10 +83,13 @@ def come_to_rest(world: World) -> None:
 
 
 def stay_at_rest(world: World) -> None:
-    """Sweep once more, everything and a day later: nothing may change any more, and no upload may be left behind."""
+    """Sweep once more, everything and a day later: nothing may change any more, and no upload may be left behind.
+
+    What somebody has tampered with does not come to rest.
+    """
     before = world.judge.changes
     _sweep_after(world, _DAY_S + 60)
-    if world.judge.changes != before and not _tampered(world):  # which alone does not come to rest
+    if world.judge.changes != before and not (_tampered(world) or _may_be_texted(world)):
         world.judge.blame("a sweep of what was finished has changed something")
     if world.s3.uploads:
         world.judge.blame(f"uploads are left behind: {[upload.key for upload in world.s3.uploads.values()]}")
@@ -146,6 +149,11 @@ def _missing(world: World, recording: Recording) -> str | None:
 
 def _tampered(world: World) -> bool:
     return any(recording.tampered for recording in world.twilio.recordings.values())
+
+
+def _may_be_texted(world: World) -> bool:
+    """Tell whether a recording that a hold keeps at Twilio may get texts there still, which are kept then."""
+    return any(recording.held and recording.transcriptions for recording in world.twilio.recordings.values())
 
 
 def _unjustified(world: World, recording: Recording, quarantine: dict[str, object]) -> str | None:
