@@ -199,15 +199,20 @@ class Work:
         with self.hints.lease(f"delete:{recording_sid}") as free:
             if not free:
                 return
-            listed = list_texts(self.twilio, filing)  # Twilio may take its time: no look at S3 is to be older than that
+            # Twilio and Redis may take their time: what is looked at in S3 is to be of the moment.
+            listed = list_texts(self.twilio, filing)
             filed = self._filed(filing)
             texts = keep_texts(self.archive, filing, listed)
             if texts.key is not None:
                 filed = self._filed(filing)
-            with self._pausing(filing):
-                verified = verify_receipt(self.archive, filed)
             # Whoever dies from here on may leave a recording that Twilio no longer lists and that has no proof.
             self.hints.remember_deletion(account_sid, recording_sid)
+            try:
+                with self._pausing(filing):
+                    verified = verify_receipt(self.archive, filed)
+            except ArchiverError:
+                self.hints.forget_deletion(account_sid, recording_sid)
+                raise
             try:
                 with stage("delete"):
                     is_deleted = Deletion(self.settings, self.twilio, self.archive).delete_source(verified, texts)

@@ -144,7 +144,9 @@ def _missing(world: World, recording: Recording) -> str | None:
         return f"has a receipt that disagrees with {what}"
     if recording.deleted is None:
         return None if world.variant.delete_after is None else "is archived and still at Twilio"
-    return None if latest(keys.of("deletions")) or not recording.deleted_by_us else _UNPROVEN
+    # Somebody else's deletion in the middle of ours gets its proof, too, while it is remembered that ours has begun.
+    begun = recording.deleted_by_us or (recording.account_sid, recording.sid) in world.hinted.deletions
+    return _UNPROVEN if begun and latest(keys.of("deletions")) is None else None
 
 
 def _tampered(world: World) -> bool:
