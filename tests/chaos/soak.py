@@ -14,7 +14,7 @@ from deploy.local.stack import Stack
 from deploy.local.twilio import Simulator
 from tests.chaos.attendance import archiver, watchful
 from tests.chaos.chronicle import Chronicle, Say
-from tests.chaos.evidence import Evidence, collect
+from tests.chaos.evidence import Asked, Evidence, collect
 from tests.chaos.judge import Verdict, judge
 from tests.chaos.rest import rested, stopped
 from tests.chaos.storm import Plan, Storm
@@ -28,7 +28,10 @@ _MOST = 0.9
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a run; `audit` is the exit code of the product's own audit, `leaks` are secrets that got out."""
+    """What came of a run; `audit` is the exit code of the product's own audit, `leaks` are secrets that got out.
+
+    `asked` and `failed` count the calls of the storm by side: how many they are after it depends on the machine.
+    """
 
     plan: Plan
     verdict: Verdict
@@ -69,14 +72,15 @@ def soak(plan: Plan, say: Say) -> Outcome:
         ):
             with watchful(stack, client, lambda code: chronicle.note("deletions_resumed", exit_code=code)):
                 storm_s = _weather(stack, proxy, plan, chronicle)
-                began = chronicle.seconds
+                began, ended = chronicle.seconds, next(numbers)
                 rested(stack, client, lambda line: chronicle.note("quiet", line=line))
                 quiet_s = chronicle.seconds - began
             audit = archiver(stack, "audit")
             for name, exit_code in stopped(stack, plan.directory):
                 chronicle.note("stopped", name=name, exit_code=exit_code)
             evidence = collect(simulator, proxy, client, stack.bucket)
-        return _judged(plan, evidence, chronicle.counts, audit, storm_s, quiet_s)
+        calls = [each for each in evidence.asked if each.what != "callback" and each.order < ended]
+        return _judged(plan, evidence, calls, chronicle.counts, audit, storm_s, quiet_s)
 
 
 def _weather(stack: Stack, proxy: S3Proxy, plan: Plan, chronicle: Chronicle) -> float:
@@ -101,11 +105,18 @@ def _weather(stack: Stack, proxy: S3Proxy, plan: Plan, chronicle: Chronicle) -> 
     return chronicle.seconds - began
 
 
-def _judged(plan: Plan, evidence: Evidence, done: Counter[str], audit: int, storm_s: float, quiet_s: float) -> Outcome:
+def _judged(
+    plan: Plan,
+    evidence: Evidence,
+    calls: list[Asked],
+    done: Counter[str],
+    audit: int,
+    storm_s: float,
+    quiet_s: float,
+) -> Outcome:
     evidence.write(plan.directory)
     verdict = judge(evidence)
     (plan.directory / "findings.txt").write_text("".join(f"{finding}\n" for finding in verdict.findings))
-    calls = [each for each in evidence.asked if each.what != "callback"]
     return Outcome(
         plan=plan,
         verdict=verdict,

@@ -39,7 +39,7 @@ def _lines(outcome: Outcome) -> Iterator[str]:
     yield f"{outcome.storm_s:,.0f} s of storm, {outcome.quiet_s:,.0f} s until all was done; seed {outcome.plan.seed}"
     for side, name in (("twilio", "Twilio"), ("s3", "S3")):
         asked, failed = outcome.asked[side], outcome.failed[side]
-        yield f"{failed:,} of {asked:,} calls to {name} failed on purpose ({failed / max(1, asked):.1%})"
+        yield f"{failed:,} of {asked:,} calls to {name} in the storm failed on purpose ({failed / max(1, asked):.1%})"
     yield ", ".join(f"{outcome.done[event]} {name}" for event, name in _DONE.items())
     yield ""
     for name, number in verdict.counts.items():

@@ -117,7 +117,7 @@ def test_a_full_disk(machine: Callable[..., Machine], tmp_path: Path) -> None:
         ours.assert_nothing_lost(7)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_too_little_memory(machine: Callable[..., Machine]) -> None:
     """A worker that is killed for its memory, again and again, leaves everything to one that has enough."""
     with ExitStack() as resources:
