@@ -89,10 +89,8 @@ class Sweep:
             rules = self._rules(everything)
             room, enqueued = int(share * (MAX_QUEUE_DEPTH - self.hints.queue_depth(ARCHIVE_QUEUE))), 0
             failed = 0
-            if not everything:
-                enqueued += self._finish_deletions(
-                    room // 4
-                )  # whatever Redis says, most of it is for what Twilio lists
+            if not everything:  # whatever Redis says, most of the room is for what Twilio lists
+                enqueued += self._finish_deletions(room // 4)
             # In no order: a short queue must not be for the same accounts every time.
             for left, account_sid in reversed(list(enumerate(_shuffled(account_sids), start=1))):
                 part = max(0, -(-(room - enqueued) // left))

@@ -34,12 +34,12 @@ from workers.daily_audit import DailyAudit
 from workers.deletion import Deletion, pause_deletions
 from workers.errors import (
     ArchiverError,
-    ConfigurationError,
     ContentError,
     ForbiddenDeletionError,
     GoneError,
     JunkMessageError,
     NotReadyError,
+    TemporaryError,
 )
 from workers.finding import indexed
 from workers.hints import Hints
@@ -210,13 +210,11 @@ class Work:
             try:
                 with self._pausing(filing):
                     verified = verify_receipt(self.archive, filed)
-            except ArchiverError:
-                self.hints.forget_deletion(account_sid, recording_sid)
-                raise
-            try:
                 with stage("delete"):
                     is_deleted = Deletion(self.settings, self.twilio, self.archive).delete_source(verified, texts)
-            except (ForbiddenDeletionError, ConfigurationError) as error:
+            except TemporaryError:
+                raise  # an earlier attempt, or this one, may have deleted it
+            except ArchiverError as error:
                 self.hints.forget_deletion(account_sid, recording_sid)  # nothing was deleted: Twilio lists it
                 if error.reason == "legal_hold":
                     self.hints.remember_resting(recording_sid, _REST_S)
