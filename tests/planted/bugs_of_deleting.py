@@ -46,6 +46,7 @@ BUGS = (
         "retention-not-compared",
         "deletes although the retention has become shorter than the receipt records",
         (VERIFICATION, "    if not _kept_as(receipt.storage, head):", "    if False:"),
+        tests=("tests/integration/test_verification.py",),
     ),
     bug(
         "request-not-written",
