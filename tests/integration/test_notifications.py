@@ -288,6 +288,16 @@ def test_one_that_is_refused_holds_up_no_other(bench: Workbench, receiver: Recei
     assert len(receiver.events) == 2
 
 
+def test_what_another_machine_told_is_sent_at_once(
+    bench: Workbench, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clocks are never quite the same: whoever told it has asked for its delivery once, and nobody asks again soon."""
+    bench.work.archive_recording(message(bench.record()))
+    monkeypatch.setattr(notify, "time", lambda: time() - 5)
+    bench.work.deliver_notifications({})
+    assert receiver.types == ["recording.archived"]
+
+
 def test_one_that_was_told_is_sent_with_the_same_id_and_a_new_time(
     bench: Workbench, receiver: Receiver, redis: Redis
 ) -> None:
