@@ -6,7 +6,7 @@ Source: https://www.twilio.com/docs/voice/api/recording.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import lru_cache
@@ -277,7 +277,8 @@ class TwilioApi:
         with self._send("DELETE", account_sid, f"Recordings/{recording_sid}.json", {}) as answer:
             if answer.status_code != 404:
                 _raise_for_status(answer, expected=204)
-                read_body(answer)  # of nothing: the connection is kept for the question whether it is gone
+                with suppress(TemporaryError):  # it was answered, whatever follows
+                    read_body(answer)  # of nothing: the connection is kept for the question whether it is gone
             return answer.status_code
 
     def ask(self, account_sid: str, path: str, query: Query | None = None, *, anonymously: bool = False) -> Answer:

@@ -6,6 +6,7 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from datetime import date, timedelta
 from typing import Any
@@ -488,6 +489,24 @@ def test_answers_become_our_errors(
 
 
 # The resource and lists
+
+
+def test_a_connection_that_breaks_after_the_answer_to_a_delete_changes_nothing(
+    simulator: Simulator, account: Account, recording: SimRecording
+) -> None:
+    """Twilio has said that it deleted; asked once more it would say 404, which proves less."""
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as beside:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n")
+
+        answered = beside.submit(answer)
+        api = client(simulator, base_url=f"http://127.0.0.1:{server.getsockname()[1]}")
+        assert api.delete(account.sid, recording.sid) == 204
+        answered.result(10)
 
 
 def test_the_resource_comes_whole_also_when_it_was_deleted(simulator: Simulator, recording: SimRecording) -> None:
