@@ -26,7 +26,14 @@ from app.receipt import (
 from app.recording import Recording
 from app.settings import WorkerSettings
 from workers.archive import Archive
-from workers.errors import ForbiddenDeletionError, GoneError, NotReadyError, TemporaryError
+from workers.errors import (
+    ConfigurationError,
+    ForbiddenDeletionError,
+    GoneError,
+    NotReadyError,
+    TemporaryError,
+    UnprovenDeletionError,
+)
 from workers.holds import is_hold_asked_for
 from workers.next_step import deletion_is_due
 from workers.transcriptions import KeptTexts
@@ -52,8 +59,9 @@ class Deletion:
 
         `verified` must be of this moment: S3 has just confirmed media and receipt. `texts` is what was kept of the
         subresources that vanish with the source. Raises `ForbiddenDeletionError` when a delay, a legal hold, a
-        quarantine or the stop switch forbids it, and `TemporaryError` when S3 was so slow that this may have changed
-        meanwhile. Harmless to repeat.
+        quarantine or the stop switch forbids it, `TemporaryError` when S3 was so slow that this may have changed
+        meanwhile, and `UnprovenDeletionError` when the source is gone and something is wrong with what proves it.
+        Harmless to repeat.
         """
         began = self.clock()
         self._check_allowed(verified)
@@ -67,7 +75,10 @@ class Deletion:
         status = self.twilio.delete(verified.filing.account_sid, verified.filing.recording_sid)
         # A 404 to a first request is somebody else's deletion; to a later one, ours whose answer was lost.
         by_archiver = status == 204 or first != request
-        self._confirm(verified, {"status": status, "by_archiver": by_archiver}, _latest(texts, first))
+        try:
+            self._confirm(verified, {"status": status, "by_archiver": by_archiver}, _latest(texts, first))
+        except ConfigurationError as error:
+            raise UnprovenDeletionError(error.reason, error.detail) from None
         log.info("source_deleted", answer=status, by_archiver=by_archiver)
         return True
 

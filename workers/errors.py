@@ -5,7 +5,8 @@
     │   ├── NotReadyError         Twilio says the media or the recording is not there yet
     │   └── ThrottledError        429: the request was not processed
     ├── ConfigurationError        401, 403, a missing bucket, a refused redirect: keep the work, alert, count nothing
-    │   └── NotRestoredError      the object is in an archive tier: restore it before it is read
+    │   ├── NotRestoredError      the object is in an archive tier: restore it before it is read
+    │   └── UnprovenDeletionError the source is gone, and the proof of it can't be made before something is mended
     ├── GoneError                 Twilio no longer has the recording
     ├── NoSuchLayoutError         400 for a media request: step down the channel ladder
     ├── ContentError              corrupt, wrong or foreign bytes: quarantine, count the failure
@@ -55,6 +56,10 @@ class ConfigurationError(ArchiverError):
 
 class NotRestoredError(ConfigurationError):
     """S3 keeps the object in an archive tier; its bytes can't be read before it is restored."""
+
+
+class UnprovenDeletionError(ConfigurationError):
+    """The DELETE was sent and answered; what proves it can't be read or written before a person mends something."""
 
 
 class GoneError(ArchiverError):

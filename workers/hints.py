@@ -100,13 +100,19 @@ class Hints:
         """Return those for which nothing can be done at the moment, as far as is remembered; none without Redis."""
         return self._known(recording_sids, _resting)
 
-    def remember_deletion(self, account_sid: str, recording_sid: str) -> None:
-        """Remember for some days that a deletion has begun: its source may be gone before there is a proof."""
+    def remember_deletion(self, account_sid: str, recording_sid: str) -> bool:
+        """Remember for some days that a deletion has begun: its source may be gone before there is a proof.
+
+        Tell whether that was not remembered yet; no without Redis.
+        """
         now = time()
-        with suppress(RedisError), self._redis.pipeline() as pipeline:
-            pipeline.zadd(_DELETIONS, {f"{account_sid}/{recording_sid}": now})
-            pipeline.zremrangebyscore(_DELETIONS, "-inf", now - _DELETION_S)
-            pipeline.execute()
+        try:
+            with self._redis.pipeline() as pipeline:
+                pipeline.zremrangebyscore(_DELETIONS, "-inf", now - _DELETION_S)
+                pipeline.zadd(_DELETIONS, {f"{account_sid}/{recording_sid}": now}, nx=True)
+                return bool(pipeline.execute()[-1])
+        except RedisError:
+            return False
 
     def forget_deletion(self, account_sid: str, recording_sid: str) -> None:
         """Forget a deletion that has its proof, or that is not to be."""

@@ -40,6 +40,7 @@ from workers.errors import (
     JunkMessageError,
     NotReadyError,
     TemporaryError,
+    UnprovenDeletionError,
 )
 from workers.finding import indexed
 from workers.hints import Hints
@@ -206,7 +207,7 @@ class Work:
             if texts.key is not None:
                 filed = self._filed(filing)
             # Whoever dies from here on may leave a recording that Twilio no longer lists and that has no proof.
-            self.hints.remember_deletion(account_sid, recording_sid)
+            is_first = self.hints.remember_deletion(account_sid, recording_sid)
             try:
                 with self._pausing(filing):
                     verified = verify_receipt(self.archive, filed)
@@ -215,7 +216,8 @@ class Work:
             except TemporaryError:
                 raise  # an earlier attempt, or this one, may have deleted it
             except ArchiverError as error:
-                self.hints.forget_deletion(account_sid, recording_sid)  # nothing was deleted: Twilio lists it
+                if is_first and not isinstance(error, UnprovenDeletionError):
+                    self.hints.forget_deletion(account_sid, recording_sid)  # nothing was deleted: Twilio lists it
                 if error.reason == "legal_hold":
                     self.hints.remember_resting(recording_sid, _REST_S)
                 raise

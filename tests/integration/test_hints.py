@@ -259,14 +259,14 @@ def test_a_planted_hint_that_is_no_text_stops_nothing(redis_server: RedisServer,
 def test_deletions_that_were_begun_are_remembered_until_they_are_ended(redis_url: str) -> None:
     """The oldest first, and none that is not a recording of an account; without Redis there are none."""
     ours, account, other = hints(redis_url), "AC" + "1" * 32, "RE" + "2" * 32
-    for sid in (SID, other, "RE/nonsense"):
-        ours.remember_deletion(account, sid)
+    begun = [ours.remember_deletion(account, sid) for sid in (SID, other, "RE/nonsense", SID)]
+    assert begun == [True, True, True, False]
     assert ours.unfinished_deletions(0, most=9) == [(account, SID), (account, other)]
     assert ours.unfinished_deletions(0, most=1) == [(account, SID)]
     assert ours.unfinished_deletions(60, most=9) == ours.unfinished_deletions(0, most=0) == []
     ours.forget_deletion(account, SID)
     assert hints(redis_url).unfinished_deletions(0, most=9) == [(account, other)]
     away = hints("redis://127.0.0.1:1/0")
-    away.remember_deletion(account, SID)
+    assert not away.remember_deletion(account, SID)
     away.forget_deletion(account, SID)
     assert away.unfinished_deletions(0, most=9) == []

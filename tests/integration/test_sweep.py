@@ -11,8 +11,9 @@ from app.receipt import DELETIONS_PAUSED
 from deploy.local.twilio import Account, ErrorStatus, Match
 from tests.integration.conftest import MAIN
 from tests.integration.sweep_bench import HOUR, QUEUE, SweepBench
+from tests.integration.workbench import refusal
 from workers.deletion import pause_deletions
-from workers.errors import ContentError, ForbiddenDeletionError, TemporaryError
+from workers.errors import ConfigurationError, ContentError, ForbiddenDeletionError, TemporaryError
 from workers.outstanding import Outstanding, Rules
 from workers.quarantine import record_failure
 from workers.sweep import strangers
@@ -331,6 +332,29 @@ def test_a_deletion_that_was_begun_and_not_ended_is_found(bench: SweepBench) -> 
     assert work.archive.head(proof) is not None
     work.new_sweep().run(everything=False)
     assert bench.enqueued() == []
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_deletion_without_proof_is_found_when_what_forbade_the_proof_is_mended(
+    bench: SweepBench, paused: bool
+) -> None:
+    """The DELETE was answered, and S3 refused the proof; a stop switch in between hides no deletion either."""
+    work = bench.make(SWEEP_GRACE="0s")
+    recording = bench.archived(work)
+    bench.enqueued()
+    message = {"account_sid": MAIN.sid, "recording_sid": recording.sid}
+    proof = bench.filing(recording).deletion
+    refused = bench.proxy.inject(refusal(carried_out=False), "PutObject", key_contains=proof, times=None)
+    with pytest.raises(ConfigurationError, match="s3_refused"):
+        work.delete_source({**message, "day": str(recording.date_created.date())})
+    assert (recording.deleted_at is not None, refused.hits > 0) == (True, True)
+    if paused:
+        pause_deletions(work.archive, "a test")
+        with pytest.raises(ForbiddenDeletionError, match="deletions_paused"):
+            work.delete_source({**message, "day": str(recording.date_created.date())})
+        work.archive.remove(DELETIONS_PAUSED)
+    work.new_sweep().run(everything=False)
+    assert bench.enqueued() == [recording.sid]
 
 
 def test_what_is_held_is_left_to_a_look_at_everything(bench: SweepBench) -> None:

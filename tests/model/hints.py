@@ -96,11 +96,13 @@ class MemoryHints:
     def resting(self, recording_sids: list[str]) -> set[str]:
         return self._known("resting", recording_sids)
 
-    def remember_deletion(self, account_sid: str, recording_sid: str) -> None:
-        def remember() -> None:
-            self._hinted.deletions[account_sid, recording_sid] = self._now()
+    def remember_deletion(self, account_sid: str, recording_sid: str) -> bool:
+        def remember() -> bool:
+            is_new = (account_sid, recording_sid) not in self._hinted.deletions
+            self._hinted.deletions.setdefault((account_sid, recording_sid), self._now())
+            return is_new
 
-        self._ask("remember", recording_sid, remember, unknown=None)
+        return bool(self._ask("remember", recording_sid, remember, unknown=False))
 
     def forget_deletion(self, account_sid: str, recording_sid: str) -> None:
         self._ask(
