@@ -39,7 +39,9 @@ os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:2")
 _metrics_dir = tempfile.mkdtemp(prefix="recording-archiver-metrics-", dir=worker_tmp_dir)
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = _metrics_dir
 
-_cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()  # macOS has none
+_cores: set[int] = set()
+with contextlib.suppress(AttributeError, OSError):  # macOS has no such call, and a sandbox may forbid it
+    _cores = os.sched_getaffinity(0)
 
 # gunicorn's own lines go through the same format as ours.
 configure_logs(_settings.LOG_FORMAT, _settings.LOG_LEVEL)
@@ -53,13 +55,13 @@ logconfig_dict: dict[str, Any] = {
 
 def pre_fork(server: Any, worker: Any) -> None:
     """Choose the core that has the fewest processes, for all threads of one (deploy/decisions/0009)."""
-    taken = Counter(other.core for other in server.WORKERS.values())
+    taken = Counter(getattr(other, "core", None) for other in server.WORKERS.values())  # None: from before a reload
     worker.core = min(_cores, key=lambda core: (taken[core], random.random()), default=None)  # noqa: S311 (no secret)
 
 
 def post_fork(_server: Any, worker: Any) -> None:
     """Go to that core."""
-    with contextlib.suppress(OSError):  # a sandbox may forbid it
+    with contextlib.suppress(OSError):
         if worker.core is not None:
             os.sched_setaffinity(0, {worker.core})
 
