@@ -51,7 +51,7 @@ from workers.pipeline import Pipeline
 from workers.quarantine import RETRY_EVERY, Quarantine, read_quarantine, record_failure
 from workers.reports import post
 from workers.sweep import Sweep
-from workers.transcriptions import keep_texts, list_texts
+from workers.transcriptions import NO_TEXTS, keep_texts, list_texts
 from workers.twilio_api import TwilioApi
 from workers.verification import FiledReceipt, read_receipt, verify_receipt
 
@@ -202,13 +202,13 @@ class Work:
                 return
             # Twilio and Redis may take their time: what is looked at in S3 is to be of the moment.
             listed = list_texts(self.twilio, filing)
-            filed = self._filed(filing)
+            if listed != NO_TEXTS:
+                self._filed(filing)  # nothing is kept of what has no receipt
             texts = keep_texts(self.archive, filing, listed)
-            if texts.key is not None:
-                filed = self._filed(filing)
             # Whoever dies from here on may leave a recording that Twilio no longer lists and that has no proof.
             is_first = self.hints.remember_deletion(account_sid, recording_sid)
             try:
+                filed = self._filed(filing)
                 with self._pausing(filing):
                     verified = verify_receipt(self.archive, filed)
                 with stage("delete"):

@@ -52,6 +52,9 @@ class ListedTexts:
     failure: ArchiverError | None
 
 
+NO_TEXTS: Final = ListedTexts([], [], None)
+
+
 def keep_texts(archive: Archive, filing: Filing, listed: ListedTexts) -> KeptTexts:
     """Archive the transcriptions and add-on results of a recording beside its receipt.
 
