@@ -26,6 +26,7 @@ from tests.model.variants import SECRETS, Variant
 LOOK_CALLS = 7  # how many calls ago a look may be that allows a DELETE, beside those for the document that says so
 PATIENCE = timedelta(hours=24)  # with transcriptions that do not come to their end
 HOSTILE = "hostile-marker"
+MISSING = "the media, which is missing"
 _SECRET = re.compile("|".join(map(re.escape, (*SECRETS, *PHONE_NUMBERS, MARK.decode(), HOSTILE))))
 _METADATA = {
     *("account-sid", "call-sid", "conference-sid", "recording-sid", "start-time", "duration", "channels", "source"),
@@ -119,7 +120,9 @@ class Judge:
             self._judge_media(place, recording, version, keys)
         elif place.kind == "receipts":
             for what in self.disagreements(recording, version):
-                self.blame(f"1: a receipt and {what}: {version.key}")
+                # Whoever removes the media leaves the version that the receipt names and that was looked at.
+                if not (recording.tampered and what == MISSING):
+                    self.blame(f"1: a receipt and {what}: {version.key}")
             if any(self.s3.latest(key) is None for key in keys.index):
                 self.blame(f"a receipt before its index: {version.key}")
             self._judge_retention(recording, version)
@@ -175,7 +178,7 @@ class Judge:
         except (ValueError, KeyError, TypeError):
             return {"nothing agree, for it is none": (filed.key,)}
         if media is None:
-            return {"the media, which is missing": (key,)}
+            return {MISSING: (key,)}
         wrong = {
             "Twilio's bytes": (_digest(truth), len(truth)) == (said["sha256"], said["bytes"]),
             "the recording": (stated["recording_sid"], stated["account_sid"]) == (recording.sid, recording.account_sid),
