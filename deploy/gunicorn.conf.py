@@ -56,7 +56,8 @@ logconfig_dict: dict[str, Any] = {
 def pre_fork(server: Any, worker: Any) -> None:
     """Choose the core that has the fewest processes, for all threads of one (deploy/decisions/0009)."""
     taken = Counter(getattr(other, "core", None) for other in server.WORKERS.values())  # None: from before a reload
-    worker.core = min(_cores, key=lambda core: (taken[core], random.random()), default=None)  # noqa: S311 (no secret)
+    in_no_order = random.sample(sorted(_cores), len(_cores))  # machines that run one process each shall differ
+    worker.core = min(in_no_order, key=lambda core: taken[core], default=None)
 
 
 def post_fork(_server: Any, worker: Any) -> None:
