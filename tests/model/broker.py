@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from app.queue import ARCHIVE_QUEUE, ARCHIVE_TASK, Publisher, QueueUnavailableError
+from app.queue import ARCHIVE_QUEUE, ARCHIVE_TASK, Publisher
 from tests.model.schedule import Call, Process
 
 Gate = Callable[[Call, Callable[[], Any]], Any]
@@ -123,5 +123,4 @@ class QueuePublisher(Publisher):
         """See `Publisher`."""
 
 
-UNAVAILABLE = QueueUnavailableError("the queue did not take the message: TimeoutError")
 DEPTHS = {ARCHIVE_QUEUE: ARCHIVE_TASK}

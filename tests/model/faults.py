@@ -21,8 +21,8 @@ from botocore.exceptions import (
     ResponseStreamingError,
 )
 
+from app.queue import QueueUnavailableError
 from tests.model import audio
-from tests.model.broker import UNAVAILABLE
 from tests.model.hints import HintLostError
 from tests.model.s3 import s3_error
 from tests.model.schedule import Call
@@ -30,6 +30,7 @@ from tests.model.twilio import Answer, error_answer
 
 _URL = "https://archive.s3.eu-central-1.amazonaws.com/"
 _ERROR_PAGE = b"<html><body><h1>502 Bad Gateway</h1></body></html>\n"
+_NOT_TAKEN = "the queue did not take the message: TimeoutError"
 
 
 class Moment(Enum):
@@ -149,8 +150,8 @@ _TWILIO_MEDIA_FAULTS = (
 )
 
 QUEUE_FAULTS = (
-    Fault("unavailable", Moment.BEFORE, _raising(lambda _: UNAVAILABLE)),
-    Fault("answer lost", Moment.AFTER, _raising(lambda _: UNAVAILABLE)),
+    Fault("unavailable", Moment.BEFORE, _raising(lambda _: QueueUnavailableError(_NOT_TAKEN))),
+    Fault("answer lost", Moment.AFTER, _raising(lambda _: QueueUnavailableError(_NOT_TAKEN))),
 )
 HINT_FAULTS = (
     Fault("unavailable", Moment.BEFORE, _raising(lambda _: HintLostError())),
