@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.handlers import add_expect_header
 
 from app.settings import WorkerSettings
 from workers import s3_listing
@@ -118,6 +119,9 @@ class Archive:
                 ),
             )
         client.meta.events.register(s3_listing.EVENT, s3_listing.take_entries)
+        # Documents are small: to ask first whether S3 wants the body costs a round trip, and botocore reads its answer
+        # byte by byte, a call of the system each.
+        client.meta.events.unregister("before-call.s3", add_expect_header)
         return client
 
     @property

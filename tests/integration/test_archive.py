@@ -88,6 +88,21 @@ def test_every_write_is_conditional_and_checked_by_s3(workbench: Workbench) -> N
     assert completed.headers["x-amz-mp-object-size"] == str(len(LARGE))
 
 
+def test_no_write_asks_first_whether_its_body_is_wanted(workbench: Workbench) -> None:
+    """To ask would cost each of a recording's documents a round trip more."""
+    archive = workbench.archive
+    store(archive, SMALL)
+    store(archive, LARGE, f"{KEY}-2")
+    archive.write_empty("index/a")
+    archive.write_once("control/a.json", b"{}", now())
+    document = archive.read("control/a.json")
+    assert document is not None
+    assert archive.replace(document, b"{ }")
+    writes = [event for event in workbench.requests() if event.method in ("PUT", "POST")]
+    assert {event.operation for event in writes} >= {"PutObject", "UploadPart", "CompleteMultipartUpload"}
+    assert not any("expect" in event.headers for event in writes)
+
+
 def test_composite_checksum_is_the_one_of_s3s_documentation() -> None:
     """The checksum of checksums is the SHA-256 of the parts' raw digests, and the number of parts."""
     parts = [b64encode(hashlib.sha256(part).digest()).decode() for part in (b"one", b"two")]
