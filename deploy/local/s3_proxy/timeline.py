@@ -9,7 +9,9 @@ from threading import Lock
 
 from .messages import S3Request
 
-_KEPT = frozenset({"content-encoding", "content-length", "content-md5", "content-type", "if-match", "if-none-match"})
+_KEPT = frozenset(
+    {"content-encoding", "content-length", "content-md5", "content-type", "expect", "if-match", "if-none-match"}
+)
 _SECRET = frozenset({"x-amz-security-token", "x-amz-server-side-encryption-customer-key"})
 _PRESIGNED = ("x-amz-", "awsaccesskeyid", "signature")  # of the query: Signature Version 4, then 2
 
@@ -22,7 +24,7 @@ class Event:
     complete or its connection broken (at `time`): A happened before B if A.finished_sequence < B.sequence.
     `done_sequence` counts from when S3 had carried it out, however late the client was told.
     `status` is what the client was told, `s3_status` what S3 said; None where there was no answer, or S3 was never
-    asked. `headers` are the request's: conditions, content, and whatever begins with x-amz-. `bytes_in` and
+    asked. `headers` are the request's: conditions, content, Expect, and whatever begins with x-amz-. `bytes_in` and
     `bytes_out` are those of the bodies, as they went over the wire; `faults` are the names of those met.
     """
 
