@@ -22,6 +22,8 @@ from tests.model.clock import virtual_time
 from tests.model.history import run
 from tests.model.runner import Job, Summary, histories, matrix, work_off
 
+_SAY_EVERY_S = 60.0  # where nobody watches a bar
+
 
 def main(arguments: list[str]) -> int:
     """Run what is asked for and return the exit code."""
@@ -36,6 +38,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--fail-fast", action="store_true", help="end with the first violation")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one for each core)")
     asked = parser.parse_args(arguments)
+    _refuse_nonsense(parser, asked)
     if asked.machine:
         return _written(asked.machine)
     if asked.histories is None and not asked.matrix:
@@ -45,9 +48,24 @@ def main(arguments: list[str]) -> int:
         return 1 if outcome.violations else 0
     jobs = histories(asked.seed, asked.histories or 0) + (matrix() if asked.matrix else [])
     began = time.monotonic()
-    summary = _worked_off(jobs, asked.jobs, fail_fast=asked.fail_fast, kept=asked.keep)
+    try:
+        summary = _worked_off(jobs, asked.jobs, fail_fast=asked.fail_fast, kept=asked.keep)
+    except KeyboardInterrupt:
+        print("ended" + (f"; the same command goes on from {asked.keep}" if asked.keep else ""), file=sys.stderr)
+        return 130
     _report(summary, time.monotonic() - began)
     return 1 if summary.failures else 0
+
+
+def _refuse_nonsense(parser: argparse.ArgumentParser, asked: argparse.Namespace) -> None:
+    """End with exit code 2 where nothing would be tried, or only after hours something would fail."""
+    for name in ("histories", "machine", "jobs"):
+        if (number := getattr(asked, name)) is not None and number < 1:
+            parser.error(f"--{name} takes a number from 1 on")
+    if asked.keep is not None and not (asked.histories or asked.matrix):
+        parser.error("--keep goes with --histories or --matrix")
+    if asked.keep is not None and not asked.keep.parent.is_dir():
+        parser.error(f"--keep: there is no folder {asked.keep.parent}")
 
 
 def _written(histories: int) -> int:
@@ -71,8 +89,13 @@ def _worked_off(jobs: list[Job], processes: int, *, fail_fast: bool, kept: Path 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("histories", total=len(jobs))
-        for summary in work_off(jobs, processes, fail_fast=fail_fast, kept=kept):
-            progress.update(task, advance=1, description=f"{summary.figures['failures']} failures")
+        said = time.monotonic()
+        for number, summary in enumerate(work_off(jobs, processes, fail_fast=fail_fast, kept=kept), start=1):
+            done = f"{summary.figures['failures']} failures"
+            progress.update(task, advance=1, description=done)
+            if not console.is_terminal and time.monotonic() - said > _SAY_EVERY_S:
+                said = time.monotonic()
+                print(f"{number:,} of {len(jobs):,} parts, {done}", file=sys.stderr, flush=True)
     return summary
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import json
 import multiprocessing
 from collections import Counter
@@ -18,6 +19,8 @@ from tests.model.matrix import ROWS, run_row
 
 _CHUNK = 50
 _KEPT_FAILURES = 20
+_ROOT = Path(__file__).parents[2]
+_TRIED = ("app", "workers", "tests/model")  # what decides how a history goes
 
 
 @dataclass(slots=True)
@@ -63,10 +66,12 @@ def work_off(
 ) -> Iterator[Summary]:
     """Do the work in some processes; yield the sum so far whenever there is more, with `fail_fast` up to a failure.
 
-    What is done is noted in the file `kept`, a line each, and not done again by a run that is given the same file.
+    What is done is noted in the file `kept`, a line each, and not done again by a run that is given the same file, as
+    long as the product and the model are the same: what an earlier product has lived through says nothing of this one.
     """
     total, left = Summary(), []
-    done = _kept(kept)
+    source = _source()
+    done = _kept(kept, source)
     for job in jobs:
         if (earlier := done.get(_name(job))) is None:
             left.append(job)
@@ -75,8 +80,9 @@ def work_off(
             yield total
     for job, summary in _results(left, processes, fail_fast=fail_fast):
         total.merge(summary)
-        if kept is not None:
-            line = json.dumps({"work": _name(job), "figures": summary.figures, "failures": summary.failures})
+        if kept is not None and not (fail_fast and summary.failures):  # of which the rest is left
+            noted = {"source": source, "work": _name(job), "figures": summary.figures, "failures": summary.failures}
+            line = json.dumps(noted)
             with kept.open("a", encoding="utf-8") as file:
                 file.write(f"\n{line}")  # so that no line is joined to one that was cut
         yield total
@@ -104,13 +110,22 @@ def _name(job: Job) -> str:
     return f"{act.__name__} {' '.join(map(str, arguments))}"
 
 
-def _kept(kept: Path | None) -> dict[str, Summary]:
-    """Read what earlier runs have done; a line that was cut by their end does not count."""
+def _source() -> str:
+    """Return a digest of the product and of the model."""
+    digest = hashlib.sha256()
+    for path in sorted(path for folder in _TRIED for path in (_ROOT / folder).rglob("*.py")):
+        digest.update(f"{path.relative_to(_ROOT)}\0{path.read_text(encoding='utf-8')}\0".encode())
+    return digest.hexdigest()
+
+
+def _kept(kept: Path | None, source: str) -> dict[str, Summary]:
+    """Read what earlier runs have done with the same source; a line that was cut by their end does not count."""
     done: dict[str, Summary] = {}
     for line in kept.read_text(encoding="utf-8").splitlines() if kept is not None and kept.exists() else ():
         with suppress(ValueError):
             noted = json.loads(line)
-            done[noted["work"]] = Summary(Counter(noted["figures"]), noted["failures"])
+            if noted.get("source") == source:
+                done[noted["work"]] = Summary(Counter(noted["figures"]), noted["failures"])
     return done
 
 

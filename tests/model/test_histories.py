@@ -1,5 +1,6 @@
 """The product lives through seeded histories and every single fault without violating an invariant."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.model.__main__ import main
 from tests.model.clock import virtual_time
 from tests.model.history import run
 from tests.model.runner import Job, Summary, histories, matrix, work_off
@@ -68,3 +70,54 @@ def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
     *_, second = work_off(jobs, 1, kept=notes)
     assert did == [1, 2, 3]
     assert (first.figures["histories"], second.figures["histories"]) == (3, 6)
+
+
+def test_what_another_product_has_done_does_not_count(tmp_path: Path) -> None:
+    """Whoever changes product or model begins anew, also with the notes of an earlier run."""
+    notes, did = tmp_path / "done", []
+
+    def live(number: int, *, fail_fast: bool) -> Summary:
+        did.append(number)
+        return Summary(Counter({"histories": number}))
+
+    jobs: list[Job] = [(live, (number,)) for number in (1, 2)]
+    *_, _ = work_off(jobs, 1, kept=notes)
+    source = json.loads(notes.read_text().splitlines()[-1])["source"]
+    notes.write_text(notes.read_text().replace(source, "0" * len(source), 1))
+    *_, summary = work_off(jobs, 1, kept=notes)
+    assert did == [1, 2, 1]
+    assert summary.figures["histories"] == 3
+
+
+def test_what_ended_with_a_failure_is_not_done(tmp_path: Path) -> None:
+    """A run that ends at its first failure leaves the rest of that work to the next run."""
+    notes = tmp_path / "done"
+
+    def live(*, fail_fast: bool) -> Summary:
+        return Summary(Counter({"histories": 7, "failures": 1}), ["VIOLATION"])
+
+    jobs: list[Job] = [(live, ())]
+    *_, _ = work_off(jobs, 1, fail_fast=True, kept=notes)
+    assert not notes.exists()
+    *_, _ = work_off(jobs, 1, kept=notes)
+    assert notes.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("--histories", "0"), "--histories"),
+        (("--histories", "10", "--jobs", "0"), "--jobs"),
+        (("--machine", "-1"), "--machine"),
+        (("--histories", "10", "--keep", "/nowhere/at/all"), "--keep"),
+        (("--machine", "10", "--keep", "done"), "--keep"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    arguments: tuple[str, ...], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run of nothing is none without a violation, and what would fail after hours fails at once."""
+    with pytest.raises(SystemExit) as refused:
+        main(list(arguments))
+    assert refused.value.code == 2
+    assert named in capsys.readouterr().err.splitlines()[-1]
