@@ -106,6 +106,7 @@ BUGS = (
             '                MpuObjectSize=size,\n                IfNoneMatch="*",\n',
             "                MpuObjectSize=size,\n",
         ),
+        tests=("tests/integration/test_archive.py",),
     ),
     bug(
         "412-trusted",
