@@ -309,6 +309,11 @@ class Archive:
         asked = max(until, now + self._default_retention)
         return _Lock("applied", until, {"ObjectLockMode": mode, "ObjectLockRetainUntilDate": asked})
 
+    def prepare(self) -> None:
+        """Learn what writes have to know of the bucket, once, so that none asks for it at a moment that counts."""
+        if self._settings.ARCHIVE_OBJECT_LOCK_MODE is not None:
+            _ = self._default_retention
+
     @cached_property
     def _default_retention(self) -> timedelta:
         """The retention that the bucket itself gives to new objects."""

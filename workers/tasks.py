@@ -90,7 +90,7 @@ class Work:
         """
         account_sid, recording_sid = _sids(message)
         callback = _callback(message)
-        with self.hints.lease(f"archive:{recording_sid}") as free:
+        with self.hints.lease(f"archive:{account_sid}/{recording_sid}") as free:
             if not free:
                 log.info("recording_leased")  # whoever holds it brings it as far
                 return None
@@ -197,7 +197,7 @@ class Work:
         """Delete one source, from the receipt in S3 and nothing else; the message only says where to look."""
         account_sid, recording_sid = _sids(message)
         filing = Filing(self.settings.ARCHIVE_PREFIX, account_sid, recording_sid, _day(message))
-        with self.hints.lease(f"delete:{recording_sid}") as free:
+        with self.hints.lease(f"delete:{account_sid}/{recording_sid}") as free:
             if not free:
                 return
             # Twilio and Redis may take their time: what is looked at in S3 is to be of the moment.
@@ -205,6 +205,7 @@ class Work:
             if listed != NO_TEXTS:
                 self._filed(filing)  # nothing is kept of what has no receipt
             texts = keep_texts(self.archive, filing, listed)
+            self.archive.prepare()
             # Whoever dies from here on may leave a recording that Twilio no longer lists and that has no proof.
             is_first = self.hints.remember_deletion(account_sid, recording_sid)
             try:

@@ -121,6 +121,22 @@ def test_the_documents_carry_the_retention_of_the_media(make_workbench: Callable
     assert {head["ObjectLockRetainUntilDate"] for head in heads} == {recording.start_time + timedelta(days=10)}
 
 
+def test_between_the_look_at_the_receipt_and_the_request_is_only_what_forbids_it(
+    make_workbench: Callable[..., Workbench], redis_url: str
+) -> None:
+    """What a worker has yet to learn of the bucket it learns before: the look is to be of the moment of the DELETE."""
+    bench = make_workbench(object_lock=True).under(ARCHIVE_OBJECT_LOCK_MODE="GOVERNANCE", ARCHIVE_RETENTION_DAYS="10")
+    recording = archived(bench)
+    earlier = len(bench.requests())
+    bench.under(REDIS_URL=redis_url).work.delete_source(message(recording))
+    requests = bench.requests()[earlier:]
+    keys, filing = [event.key for event in requests], bench.filing(recording)
+    assert "GetObjectLockConfiguration" in [event.operation for event in requests[: keys.index(filing.receipt)]]
+    checks = keys[keys.index(filing.receipt) : keys.index(filing.deletion_request)]
+    looked_at = [filing.receipt, filing.media("wav"), filing.hold, filing.quarantine, DELETIONS_PAUSED]
+    assert checks == looked_at
+
+
 # What forbids it
 
 

@@ -150,8 +150,8 @@ class _History:
     def _interfere(self, strand: Strand) -> None:
         if self._interference is None or len(strand.calls) != self._interference[1] or strand.pending is None:
             return
-        kind, _, sid = strand.calls[0].target.partition(":")
-        recording = self._world.twilio.recordings.get(sid)
+        kind, _, work = strand.calls[0].target.partition(":")
+        recording = self._world.twilio.recordings.get(work.rpartition("/")[2])
         if kind == "delete" and recording is not None:
             (deed, _), self._interference = self._interference, None
             self._world.note(deed.__doc__ or "")

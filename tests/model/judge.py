@@ -26,7 +26,6 @@ from tests.model.variants import SECRETS, Variant
 LOOK_CALLS = 7  # how many calls ago a look may be that allows a DELETE, beside those for the document that says so
 PATIENCE = timedelta(hours=24)  # with transcriptions that do not come to their end
 HOSTILE = "hostile-marker"
-MISSING = "the media, which is missing"
 _SECRET = re.compile("|".join(map(re.escape, (*SECRETS, *PHONE_NUMBERS, MARK.decode(), HOSTILE))))
 _METADATA = {
     *("account-sid", "call-sid", "conference-sid", "recording-sid", "start-time", "duration", "channels", "source"),
@@ -119,10 +118,7 @@ class Judge:
         if place.kind == "recordings":
             self._judge_media(place, recording, version, keys)
         elif place.kind == "receipts":
-            for what in self.disagreements(recording, version):
-                # Whoever removes the media leaves the version that the receipt names and that was looked at.
-                if not (recording.tampered and what == MISSING):
-                    self.blame(f"1: a receipt and {what}: {version.key}")
+            self._judge_receipt(recording, version)
             if any(self.s3.latest(key) is None for key in keys.index):
                 self.blame(f"a receipt before its index: {version.key}")
             self._judge_retention(recording, version)
@@ -133,6 +129,14 @@ class Judge:
             self.blame(f"1: a proof of a deletion that has not happened: {version.key}")
         elif place.kind in ("deletions", "requested") and self.s3.latest(keys.of("receipts")) is None:
             self.blame(f"1: {version.key} without a receipt")
+
+    def _judge_receipt(self, recording: Recording, receipt: Version) -> None:
+        """Blame what a receipt says wrongly of the version that it names, or, if nobody meddles, of the latest one."""
+        strand = this_strand()
+        for what, keys in self.disagreements(recording, receipt, named=recording.tampered).items():
+            media = [key for key in keys if key != receipt.key]
+            if not any(strand is not None and self._has_changed_since(strand, key) for key in media):
+                self.blame(f"1: a receipt and {what}: {receipt.key}")
 
     def _judge_media(self, place: Place, recording: Recording, version: Version, keys: Keys) -> None:
         extension = "wav" if recording.encrypted else self.variant.extension
@@ -167,8 +171,11 @@ class Judge:
 
     # What a receipt proves
 
-    def disagreements(self, recording: Recording, filed: Version) -> dict[str, tuple[str, ...]]:
-        """Return in what a receipt, the media in S3 and Twilio's bytes do not agree, with the keys that show it."""
+    def disagreements(self, recording: Recording, filed: Version, *, named: bool = False) -> dict[str, tuple[str, ...]]:
+        """Return in what a receipt, the media in S3 and Twilio's bytes do not agree, with the keys that show it.
+
+        `named`: of the version that the receipt names, though a later one or a removal may hide it.
+        """
         extension = "wav" if recording.encrypted else self.variant.extension
         key = Keys(self.variant.prefix, recording).of("recordings", extension)
         media, truth = self.s3.latest(key), recording.best(extension)
@@ -177,8 +184,10 @@ class Judge:
             said, kept, proof = stated["media"], stated["storage"], stated["verification"]
         except (ValueError, KeyError, TypeError):
             return {"nothing agree, for it is none": (filed.key,)}
-        if media is None:
-            return {MISSING: (key,)}
+        if named:
+            media = next((each for each in self.s3.versions(key) if each.version_id == said["version_id"]), media)
+        if media is None or media.body is None:
+            return {"the media, which is missing": (key,)}
         wrong = {
             "Twilio's bytes": (_digest(truth), len(truth)) == (said["sha256"], said["bytes"]),
             "the recording": (stated["recording_sid"], stated["account_sid"]) == (recording.sid, recording.account_sid),
