@@ -8,7 +8,8 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,6 +17,7 @@ from deploy.local.s3_proxy import Event as S3Event
 from deploy.local.s3_proxy import S3Proxy
 from deploy.local.twilio import Event as TwilioEvent
 from deploy.local.twilio import SimRecording, Simulator
+from deploy.local.twilio.representations import resource
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -29,7 +31,8 @@ class Truth:
     """One recording as the source knows it. `folder` is where the layout files it: account and UTC day.
 
     `audio` is `sound`, `damaged` where the source never served anything whole, or `none` where there is no audio.
-    `sha256` is of what the source serves without faults on the best rung of the channel ladder ("" for `none`).
+    `sha256` is of what the source serves without faults on the best rung of the channel ladder ("" for `none`), and
+    `resource` what it says of the recording in the end.
     """
 
     recording_sid: str
@@ -38,6 +41,7 @@ class Truth:
     audio: Literal["sound", "damaged", "none"]
     sha256: str
     deleted: bool
+    resource: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,10 @@ class Asked:
 
 @dataclass(frozen=True)
 class Version:
-    """One version of one object as S3 holds it in the end; `sha256` and `document` only where the bytes were read."""
+    """One version of one object as S3 holds it in the end; `sha256` and `document` only where the bytes were read.
+
+    `kept` is how S3 keeps them: bucket, encryption, storage class, retention, and its own checksum of them.
+    """
 
     key: str
     version_id: str
@@ -84,6 +91,7 @@ class Version:
     bytes: int
     sha256: str | None = None
     document: dict[str, Any] | None = None
+    kept: dict[str, str | None] | None = None
 
 
 @dataclass
@@ -172,6 +180,7 @@ def _truth(simulator: Simulator, recording: SimRecording, damaged: bool) -> Trut
         audio="none" if not has_audio else "damaged" if damaged else "sound",
         sha256=simulator.media_sha256(recording.sid, recording.channels) if has_audio else "",
         deleted=recording.deleted_at is not None,
+        resource=resource(recording),
     )
 
 
@@ -228,7 +237,7 @@ def _read(client: "S3Client", bucket: str, version: Version) -> Version:
     """Read what was listed, byte for byte; the empty objects of the index say all by their key."""
     if version.bytes == 0:
         return version
-    answer = client.get_object(Bucket=bucket, Key=version.key, VersionId=version.version_id)
+    answer = client.get_object(Bucket=bucket, Key=version.key, VersionId=version.version_id, ChecksumMode="ENABLED")
     digest, size, head = hashlib.sha256(), 0, b""
     is_document = version.key.endswith(".json")
     for block in answer["Body"].iter_chunks(_BLOCK_BYTES):
@@ -236,7 +245,17 @@ def _read(client: "S3Client", bucket: str, version: Version) -> Version:
         size += len(block)
         head += block if is_document else b""
     document = _document(head) if is_document else None
-    return Version(version.key, version.version_id, version.latest, size, digest.hexdigest(), document)
+    until = answer.get("ObjectLockRetainUntilDate")
+    kept = {
+        "bucket": bucket,
+        "sse": answer.get("ServerSideEncryption"),
+        "kms_key_id": answer.get("SSEKMSKeyId"),
+        "storage_class": answer.get("StorageClass", "STANDARD"),
+        "object_lock_mode": answer.get("ObjectLockMode"),
+        "retain_until": until and until.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "checksum": answer.get("ChecksumSHA256"),
+    }
+    return replace(version, bytes=size, sha256=digest.hexdigest(), document=document, kept=kept)
 
 
 def _document(body: bytes) -> dict[str, Any] | None:

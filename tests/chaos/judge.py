@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from tests.chaos import statements
 from tests.chaos.evidence import Asked, Download, Evidence, Truth, Version
 
 PAUSED = "control/deletions-paused.json"
@@ -108,32 +109,32 @@ class Court:
             if each.sha256 != truth.sha256:
                 yield "altered", "S3 holds other bytes than the source serves without faults"
         yield from self._receipt(truth, media[0])
-        if not self._at(f"index/account={truth.account_sid}/recording={truth.recording_sid}/{_date(truth)}"):
-            yield "no_index", "the index does not name it"
+        for key in _index(truth):
+            if not self._at(key):
+                yield "no_index", f"the index does not name it: there is no {key}"
         if not truth.deleted:
             yield "not_deleted", "the source is still there"
         for collection, extension in (("deletions", "json"), ("deletions", "requested.json")):
             if not self._document(truth, collection, extension):
                 yield "no_deletion_proof", f"no {collection}/….{extension}"
         for collection in ("absences", "quarantine"):
-            if self._document(truth, collection):
+            if self._latest(_key(truth, collection)):
                 yield "contradiction", f"archived, and there is {collection}/….json"
 
     def _receipt(self, truth: Truth, media: Version) -> Iterator[tuple[str, str]]:
-        receipt = self._document(truth, "receipts")
-        if receipt is None:
+        receipt = self._latest(_key(truth, "receipts"))
+        if receipt is None or receipt.document is None:
             yield "no_receipt", "no receipt that can be read"
             return
-        stated = {name: _dig(receipt, "media", name) for name in ("key", "version_id", "bytes", "sha256")}
-        held = {"key": media.key, "version_id": media.version_id, "bytes": media.bytes, "sha256": media.sha256}
-        for name, value in held.items():
-            if stated[name] != value:
-                yield "receipt_differs", f"the receipt's {name} is not that of the object"
-        if (receipt.get("recording_sid"), receipt.get("account_sid")) != (truth.recording_sid, truth.account_sid):
-            yield "receipt_differs", "the receipt is of another recording"
-        deletion = self._document(truth, "deletions")
-        if deletion and _dig(deletion, "receipt", "version_id") != self._at(_key(truth, "receipts"))[0].version_id:
-            yield "receipt_differs", "the proof of the deletion names another receipt"
+        for name in statements.of_receipt(receipt.document, truth, media):
+            yield "receipt_differs", f"the receipt's {name} is not what it was at Twilio, or is in S3"
+        answers = [each.done for each in self._deletes[truth.recording_sid]]
+        if deletion := self._document(truth, "deletions"):
+            for name in statements.of_deletion(deletion, truth, receipt, answers):
+                yield "proof_differs", f"the {name} in the proof of the deletion is not what it was"
+        if request := self._document(truth, "deletions", "requested.json"):
+            for name in statements.of_request(request, truth, receipt):
+                yield "proof_differs", f"the {name} in the request of the deletion is not what it was"
 
     def _quarantined(self, truth: Truth) -> Iterator[tuple[str, str]]:
         if truth.deleted or self._deletes[truth.recording_sid]:
@@ -144,10 +145,14 @@ class Court:
             yield "nowhere", "neither archived nor in quarantine"
 
     def _absent(self, truth: Truth) -> Iterator[tuple[str, str]]:
-        if not self._document(truth, "absences"):
-            yield "nowhere", "its absence is not documented"
-        if self._media(truth) or self._document(truth, "receipts"):
+        if self._media(truth) or self._latest(_key(truth, "receipts")):
             yield "contradiction", "there is no audio at the source, and there is in S3"
+        absence = self._document(truth, "absences")
+        if absence is None:
+            yield "nowhere", "its absence is not documented"
+            return
+        for name in statements.of_absence(absence, truth):
+            yield "absence_differs", f"the {name} of the absence is not Twilio's"
 
     # One DELETE
 
@@ -174,6 +179,7 @@ class Court:
             ("media", ("HeadObject",), media_keys, 200),
             ("receipt", ("GetObject",), {receipt_key}, 200),
             ("quarantine", ("HeadObject", "GetObject"), {_key(truth, "quarantine")}, 404),
+            ("holds", ("HeadObject", "GetObject"), {_hold(truth)}, 404),
             ("stop switch", ("HeadObject", "GetObject"), {PAUSED}, 404),
         ):
             looks = [
@@ -257,10 +263,7 @@ class Court:
         if sid not in self._known:
             return False
         truth = self._truths[sid]
-        index = rf"index/account={truth.account_sid}/(recording={sid}|(call=CA|conference=CF)[0-9a-f]{{32}}/{sid})/"
-        return any(key.startswith(f"{each}/{truth.folder}{sid}.") for each in _BY_DAY) or bool(
-            re.fullmatch(index + _date(truth), key)
-        )
+        return any(key.startswith(f"{each}/{truth.folder}{sid}.") for each in _BY_DAY) or key in _index(truth)
 
     # Looking things up
 
@@ -286,6 +289,19 @@ def _key(truth: Truth, collection: str, extension: str = "json") -> str:
     return f"{collection}/{truth.folder}{truth.recording_sid}.{extension}"
 
 
+def _hold(truth: Truth) -> str:
+    return f"control/holds/account={truth.account_sid}/{truth.recording_sid}.json"
+
+
+def _index(truth: Truth) -> list[str]:
+    """Return the keys by which a recording is found."""
+    account, sid, date = f"index/account={truth.account_sid}", truth.recording_sid, _date(truth)
+    parents = [(kind, truth.resource[f"{kind}_sid"]) for kind in ("call", "conference")]
+    return [f"{account}/recording={sid}/{date}"] + [
+        f"{account}/{kind}={parent}/{sid}/{date}" for kind, parent in parents if parent
+    ]
+
+
 def _date(truth: Truth) -> str:
     return "-".join(re.findall(r"(?:year|month|day)=(\d+)", truth.folder))
 
@@ -293,10 +309,3 @@ def _date(truth: Truth) -> str:
 def _sid_in(key: str) -> str | None:
     found = _SID.search(key)
     return found[0] if found else None
-
-
-def _dig(document: dict[str, Any], *names: str) -> Any:
-    value: Any = document
-    for name in names:
-        value = value.get(name) if isinstance(value, dict) else None
-    return value

@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,30 @@ FOLDER = f"account={ACCOUNT}/year=2026/month=11/day=22/"
 MEDIA, RECEIPT = f"recordings/{FOLDER}{SID}.wav", f"receipts/{FOLDER}{SID}.json"
 QUARANTINE, ABSENCE = f"quarantine/{FOLDER}{SID}.json", f"absences/{FOLDER}{SID}.json"
 REQUESTED, DELETION = f"deletions/{FOLDER}{SID}.requested.json", f"deletions/{FOLDER}{SID}.json"
+CALL, HOLD = "CA" + "1d" * 16, f"control/holds/account={ACCOUNT}/{SID}.json"
 INDEX = f"index/account={ACCOUNT}/recording={SID}/2026-11-22"
+CALL_INDEX = f"index/account={ACCOUNT}/call={CALL}/{SID}/2026-11-22"
 SOUND, OTHER = "5" * 64, "0" * 64
+CHECKSUM = b64encode(bytes.fromhex(SOUND)).decode()
+RESOURCE = {
+    "sid": SID,
+    "account_sid": ACCOUNT,
+    "call_sid": CALL,
+    "conference_sid": None,
+    "channels": 2,
+    "encryption_details": None,
+    "error_code": None,
+    "status": "deleted",
+    "date_updated": "later",
+}
 
 
 def truth(**changes: Any) -> Truth:
-    return replace(Truth(SID, ACCOUNT, FOLDER, "sound", SOUND, deleted=True), **changes)
+    return replace(Truth(SID, ACCOUNT, FOLDER, "sound", SOUND, deleted=True, resource=RESOURCE), **changes)
+
+
+def without_audio(**changes: Any) -> Truth:
+    return truth(audio="none", deleted=False, resource=RESOURCE | {"status": "absent", "error_code": 16101}, **changes)
 
 
 def life() -> list[Asked]:
@@ -35,6 +55,7 @@ def life() -> list[Asked]:
         ("s3", "PUT", "PutObject", RECEIPT, 200),
         ("s3", "GET", "GetObject", RECEIPT, 200),
         ("s3", "HEAD", "HeadObject", MEDIA, 200),
+        ("s3", "GET", "GetObject", HOLD, 404),
         ("s3", "HEAD", "HeadObject", QUARANTINE, 404),
         ("s3", "HEAD", "HeadObject", PAUSED, 404),
         ("s3", "PUT", "PutObject", REQUESTED, 200),
@@ -61,18 +82,54 @@ def life() -> list[Asked]:
 
 def archive() -> list[Version]:
     """Return what the bucket holds in the end."""
-    receipt = {
-        "recording_sid": SID,
-        "account_sid": ACCOUNT,
-        "media": {"key": MEDIA, "version_id": "m1", "bytes": 100, "sha256": SOUND},
+    sids = {"recording_sid": SID, "account_sid": ACCOUNT}
+    storage = {
+        "sse": "AES256",
+        "kms_key_id": None,
+        "storage_class": "STANDARD",
+        "object_lock_mode": "COMPLIANCE",
+        "retain_until": "2033-11-22T02:00:00.000Z",
+    }
+    receipt = sids | {
+        "schema": "recording-receipt/1",
+        "call_sid": CALL,
+        "conference_sid": None,
+        "encryption": None,
+        "source": RESOURCE | {"status": "completed", "date_updated": "earlier"},
+        "media": {
+            "bucket": "archive",
+            "key": MEDIA,
+            "version_id": "m1",
+            "bytes": 100,
+            "sha256": SOUND,
+            "format": "wav",
+            "channels": 2,
+            "requested_channels": 2,
+        },
+        "storage": storage,
+        "verification": {"method": "checksum", "checksum": CHECKSUM},
+    }
+    about = sids | {"receipt": {"key": RECEIPT, "version_id": "r1"}}
+    checks = {"legal_hold": False, "quarantined": False, "deletions_paused": False, "checksum": CHECKSUM}
+    request = about | {"checks": checks | {"media": receipt["media"], "storage": storage}}
+    proof = about | {
+        "schema": "recording-deletion/1",
+        "answer": {"status": 204},
+        "confirmation": {"sid": SID, "status": "deleted"},
     }
     return [
-        Version(MEDIA, "m1", True, 100, SOUND),
+        Version(MEDIA, "m1", True, 100, SOUND, kept={"bucket": "archive", "checksum": CHECKSUM, **storage}),
         Version(RECEIPT, "r1", True, 10, OTHER, receipt),
         Version(INDEX, "i1", True, 0),
-        Version(REQUESTED, "d1", True, 10, OTHER, {"receipt": {"version_id": "r1"}}),
-        Version(DELETION, "d2", True, 10, OTHER, {"receipt": {"version_id": "r1"}}),
+        Version(CALL_INDEX, "i2", True, 0),
+        Version(REQUESTED, "d1", True, 10, OTHER, request),
+        Version(DELETION, "d2", True, 10, OTHER, proof),
     ]
+
+
+def absence(**changes: Any) -> Version:
+    said = {"recording_sid": SID, "account_sid": ACCOUNT, "reason": "absent", "error_code": 16101}
+    return Version(ABSENCE, "a", True, 9, OTHER, said | changes)
 
 
 def faultless() -> Evidence:
@@ -111,13 +168,30 @@ def version(key: str, **changes: Any) -> Callable[[Evidence], None]:
     return change
 
 
+def lie(key: str, name: str, value: Any) -> Callable[[Evidence], None]:
+    """Return what lets a document say something else; `name` leads there by dots."""
+
+    def change(evidence: Evidence) -> None:
+        (told,) = (each for each in evidence.versions if each.key == key)
+        *within, last = name.split(".")
+        said = document = deepcopy(told.document)
+        for each in within:
+            said = said[each] if said else None
+        assert said is not None
+        assert last in said
+        said[last] = value
+        version(key, document=document)(evidence)
+
+    return change
+
+
 def second(key: str) -> Callable[[Evidence], None]:
     """Return what adds another version under a key."""
     return lambda evidence: evidence.versions.append(Version(key, "x2", False, 100, SOUND))
 
 
 def pause_before_the_last_look(evidence: Evidence) -> None:
-    """Pause deletions at 61, before the last look at the quarantine (70), and resume after all."""
+    """Pause deletions at 61, before the last look at the quarantine (80), and resume after all."""
     evidence.asked += [
         request(order=61, carried_out=62, ended=63, key=PAUSED),
         request(order=300, carried_out=303, ended=305, key=PAUSED, what="DeleteObject", done=204),
@@ -127,7 +201,7 @@ def pause_before_the_last_look(evidence: Evidence) -> None:
 def twins(evidence: Evidence, *left_out: str) -> None:
     """Let two workers do the same deletion at once, each a step behind the other; the second leaves out some looks."""
     lag = [
-        replace(each, order=each.order + 1, ended=each.ended + 1) for each in life()[4:10] if each.key not in left_out
+        replace(each, order=each.order + 1, ended=each.ended + 1) for each in life()[4:11] if each.key not in left_out
     ]
     for each in lag:
         at_all = {"status": 412, "done": 412} if each.key == REQUESTED else {}
@@ -155,9 +229,19 @@ BREACHES: dict[str, tuple[str, Callable[[Evidence], object]]] = {
     "a shorter object": ("foreign_bytes", version(MEDIA, bytes=99)),
     "no receipt": ("no_receipt", lambda e: without(e, RECEIPT)),
     "a receipt of another version": ("receipt_differs", version(MEDIA, version_id="m2")),
-    "a proof of another receipt": ("receipt_differs", version(RECEIPT, version_id="r2")),
+    "a proof of another receipt": ("proof_differs", version(RECEIPT, version_id="r2")),
     "a receipt that is none": ("no_receipt", version(RECEIPT, document=None)),
+    "a quarantine that nobody can read": (
+        "contradiction",
+        lambda e: e.versions.append(Version(QUARANTINE, "q", True, 9, OTHER, None)),
+    ),
     "no index": ("no_index", lambda e: without(e, INDEX)),
+    "no index by call": ("no_index", lambda e: without(e, CALL_INDEX)),
+    "an index of another call": (
+        "foreign_object",
+        lambda e: e.versions.append(Version(CALL_INDEX.replace(CALL, "CA" + "0" * 32), "i3", True, 0)),
+    ),
+    "kept otherwise": ("receipt_differs", version(MEDIA, kept={"checksum": CHECKSUM})),
     "still at the source": ("not_deleted", lambda e: e.truths.__setitem__(0, truth(deleted=False))),
     "no proof of the deletion": ("no_deletion_proof", lambda e: without(e, DELETION)),
     "no request of the deletion": ("no_deletion_proof", lambda e: without(e, REQUESTED)),
@@ -166,19 +250,21 @@ BREACHES: dict[str, tuple[str, Callable[[Evidence], object]]] = {
         "contradiction",
         lambda e: e.versions.append(Version(QUARANTINE, "q", True, 9, OTHER, {"x": 1})),
     ),
-    "deleted before the object": ("early_delete", lambda e: at(e, "PutObject", MEDIA, carried_out=101)),
-    "deleted before the receipt": ("early_delete", lambda e: at(e, "PutObject", RECEIPT, carried_out=101)),
+    "deleted before the object": ("early_delete", lambda e: at(e, "PutObject", MEDIA, carried_out=111)),
+    "deleted before the receipt": ("early_delete", lambda e: at(e, "PutObject", RECEIPT, carried_out=111)),
     "the receipt was refused": ("early_delete", lambda e: at(e, "PutObject", RECEIPT, done=500)),
-    "deleted unannounced": ("unannounced_delete", lambda e: at(e, "PutObject", REQUESTED, carried_out=101)),
+    "deleted unannounced": ("unannounced_delete", lambda e: at(e, "PutObject", REQUESTED, carried_out=111)),
     "media not looked at": ("unchecked_delete", lambda e: at(e, "HeadObject", MEDIA, order=33)),
-    "media looked at too late": ("unchecked_delete", lambda e: at(e, "HeadObject", MEDIA, ended=101)),
+    "media looked at too late": ("unchecked_delete", lambda e: at(e, "HeadObject", MEDIA, ended=111)),
     "receipt not looked at": ("unchecked_delete", lambda e: unseen(e, RECEIPT, what="GetObject")),
     "quarantine not looked at": ("unchecked_delete", lambda e: unseen(e, QUARANTINE)),
     "in quarantine": ("unchecked_delete", lambda e: at(e, "HeadObject", QUARANTINE, status=200, done=200)),
+    "holds not looked at": ("unchecked_delete", lambda e: unseen(e, HOLD)),
+    "asked to be held": ("unchecked_delete", lambda e: at(e, "GetObject", HOLD, status=200, done=200)),
     "stop switch not looked at": ("unchecked_delete", lambda e: unseen(e, PAUSED)),
     "a second DELETE without a look": (
         "unchecked_delete",
-        lambda e: e.asked.append(replace(life()[9], order=200, ended=205)),
+        lambda e: e.asked.append(replace(life()[10], order=200, ended=205)),
     ),
     "a second DELETE beside a first, without a look": ("unchecked_delete", lambda e: twins(e, QUARANTINE)),
     "a second DELETE beside a first, unannounced": ("unchecked_delete", lambda e: twins(e, REQUESTED)),
@@ -189,13 +275,81 @@ BREACHES: dict[str, tuple[str, Callable[[Evidence], object]]] = {
     "filed under another day": ("foreign_object", media_of_another_day),
     "a DELETE of something unknown": (
         "foreign_delete",
-        lambda e: e.asked.append(replace(life()[9], recording_sid="RE" + "0d" * 16)),
+        lambda e: e.asked.append(replace(life()[10], recording_sid="RE" + "0d" * 16)),
     ),
     "documented as absent by nobody": ("nowhere", lambda e: e.truths.__setitem__(0, truth(audio="none"))),
     "damaged and visible": ("partial_visible", lambda e: e.truths.__setitem__(0, truth(audio="damaged"))),
     "damaged and deleted": ("lost", lambda e: e.truths.__setitem__(0, truth(audio="damaged"))),
     "damaged and nowhere": ("nowhere", lambda e: e.truths.__setitem__(0, truth(audio="damaged"))),
 }
+
+
+LIES: dict[str, tuple[str, str, Any]] = {
+    **{
+        f"a receipt, {name}": (RECEIPT, name, value)
+        for name, value in (
+            ("schema", "x"),
+            ("recording_sid", "RE" + "0" * 32),
+            ("call_sid", "CA" + "0" * 32),
+            ("encryption", {"type": "rsa-aes"}),
+            ("source", {}),
+            ("source.channels", 1),
+            ("media.bucket", "another"),
+            ("media.sha256", OTHER),
+            ("media.format", "mp3"),
+            ("media.channels", 1),
+            ("media.requested_channels", 1),
+            ("verification.method", "readback"),
+            ("verification.checksum", "AAAA"),
+            ("storage.sse", "aws:kms"),
+            ("storage.storage_class", "GLACIER"),
+            ("storage.object_lock_mode", "GOVERNANCE"),
+            ("storage.retain_until", None),
+        )
+    },
+    **{
+        f"a request, {name}": (REQUESTED, name, value)
+        for name, value in (
+            ("recording_sid", "RE" + "0" * 32),
+            ("receipt.version_id", "r0"),
+            ("checks.checksum", "AAAA"),
+            ("checks.legal_hold", True),
+            ("checks.media.sha256", OTHER),
+            ("checks.storage.retain_until", None),
+        )
+    },
+    **{
+        f"a proof, {name}": (DELETION, name, value)
+        for name, value in (
+            ("schema", "x"),
+            ("account_sid", "AC" + "0" * 32),
+            ("receipt.key", MEDIA),
+            ("answer.status", 404),
+            ("confirmation", None),
+            ("confirmation.status", "completed"),
+        )
+    },
+}
+
+
+@pytest.mark.parametrize("told", LIES.values(), ids=LIES.keys())
+def test_a_lie_is_found(told: tuple[str, str, Any]) -> None:
+    """A document says one thing that is not so, and nothing else is wrong."""
+    key, name, value = told
+    evidence = faultless()
+    lie(key, name, value)(evidence)
+    found = rules(evidence)
+    assert ("receipt_differs" if key == RECEIPT else "proof_differs") in found
+    assert found <= {"receipt_differs", "proof_differs"}  # a request repeats what the receipt says
+
+
+@pytest.mark.parametrize(("name", "value"), [("reason", "stored_externally"), ("error_code", None)])
+def test_a_wrong_absence_is_found(name: str, value: object) -> None:
+    """A recording without audio is documented with Twilio's own reason."""
+    right = Evidence([without_audio()], versions=[absence()])
+    wrong = Evidence([without_audio()], versions=[absence(**{name: value})])
+    assert rules(right) == set()
+    assert rules(wrong) == {"absence_differs"}
 
 
 def test_a_faultless_run() -> None:
@@ -241,8 +395,8 @@ def test_another_worker_may_see_the_pause() -> None:
     """A deletion that was written down before the pause is none of its, even if another worker looks in between."""
     evidence = faultless()
     evidence.asked += [
-        request(order=96, carried_out=97, ended=97, key=PAUSED),
-        replace(life()[6], order=98, ended=99),
+        request(order=106, carried_out=107, ended=107, key=PAUSED),
+        replace(life()[7], order=108, ended=109),
         request(order=300, carried_out=303, ended=305, key=PAUSED, what="DeleteObject", done=204),
     ]
     assert rules(evidence) == set()
@@ -253,7 +407,7 @@ def test_quarantine_and_absence_may_be_right() -> None:
     quarantined = Evidence(
         [truth(audio="damaged", deleted=False)], versions=[Version(QUARANTINE, "q", True, 9, OTHER, {"x": 1})]
     )
-    absent = Evidence([truth(audio="none", deleted=False)], versions=[Version(ABSENCE, "a", True, 9, OTHER, {"x": 1})])
+    absent = Evidence([without_audio()], versions=[absence()])
     assert rules(quarantined) == rules(absent) == set()
 
 
@@ -263,6 +417,22 @@ def test_evidence_is_kept(tmp_path: Path) -> None:
     evidence.markers, evidence.uploads = [QUARANTINE], [MEDIA]
     evidence.write(tmp_path)
     assert Evidence.read(tmp_path) == evidence
+
+
+def test_kept_evidence_is_judged_again(tmp_path: Path) -> None:
+    """The command finds in what a run has kept what the run would have found, and says where there is nothing."""
+    evidence = faultless()
+    evidence.write(tmp_path)
+    command = [sys.executable, str(ROOT / "tests" / "chaos" / "run"), "--judge", str(tmp_path)]
+    faultless_again = subprocess.run(command, capture_output=True, text=True, check=False)
+    without(evidence, RECEIPT)
+    evidence.write(tmp_path)
+    again = subprocess.run(command, capture_output=True, text=True, check=False)
+    (tmp_path / "asked.jsonl").unlink()
+    nothing = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (faultless_again.returncode, again.returncode, nothing.returncode) == (0, 1, 1)
+    assert f"no_receipt: {SID}" in again.stdout
+    assert "holds no evidence" in nothing.stderr
 
 
 def test_nothing_of_the_product_is_used() -> None:
