@@ -79,6 +79,32 @@ def test_thirty_duplicates_cause_one_download(workbench: Workbench, redis_url: s
     assert len(bench.bucket.versions(recording)) == len(ALL)
 
 
+def test_a_message_of_another_account_keeps_nobody_from_work(workbench: Workbench, redis_url: str) -> None:
+    """While Twilio is asked for a recording in an account that it is not of, it is archived in its own."""
+    bench = workbench.under(REDIS_URL=redis_url)
+    recording = bench.record()
+    asked, archived = threading.Event(), threading.Event()
+
+    def hold(_request: Request) -> None:
+        asked.set()
+        assert archived.wait(timeout=20)
+
+    stranger = {"account_sid": "AC" + "0" * 32, "recording_sid": recording.sid}
+    bench = bench.under(
+        TWILIO_ACCOUNTS=json.dumps([{"account_sid": stranger["account_sid"], "auth_tokens": ["x" * 32]}])
+    )
+    bench.simulator.inject(Hook(before=hold), match=Match(endpoint="resource"))
+    with ThreadPoolExecutor(1) as pool:
+        junk = pool.submit(bench.work.archive_recording, stranger)
+        assert asked.wait(timeout=20)
+        step = bench.work.archive_recording({"account_sid": recording.account_sid, "recording_sid": recording.sid})
+        archived.set()
+        with pytest.raises(ArchiverError):
+            junk.result()
+    assert step is not None
+    assert documents(bench, recording) == ALL
+
+
 def test_twins_without_a_lease_do_no_harm(workbench: Workbench) -> None:
     """With Redis away several download the same recording, and all end with the same object and receipt."""
     recording = workbench.record()
