@@ -209,6 +209,15 @@ def shortened(world: World, one: Recording | None = None) -> None:
             )
 
 
+def encrypted_anew(world: World, one: Recording | None = None) -> None:
+    """Somebody lets S3 encrypt what is archived under another key."""
+    for recording in _some(world, one):
+        key = _media_key(world, recording)
+        if world.s3.latest(key) is not None:
+            recording.tampered = True
+            world.s3.encrypt_anew(key, "somebody-elses")
+
+
 def hostile_message(world: World) -> None:
     """Somebody who can write to Redis does: invariant 7."""
     known = list(world.twilio.recordings.values())
@@ -245,11 +254,21 @@ def forged_callback(world: World) -> None:
     if recording is None:
         return
     fields = recording.callback(world.random.choice(("completed", "absent", "failed")))
-    token = world.random.choice((HOSTILE, TOKENS[SUB if recording.account_sid == MAIN else MAIN][0]))
-    if world.random.random() < 0.3:
-        fields, token = fields | {"AccountSid": STRANGER}, TOKENS[MAIN][0]
+    others, own = TOKENS[SUB if recording.account_sid == MAIN else MAIN][0], TOKENS[recording.account_sid][0]
+    sent, token, signed = world.random.choice(
+        (
+            (fields, HOSTILE, None),
+            (fields, "", None),
+            (fields, None, None),
+            (fields, others, None),
+            (fields | {"AccountSid": STRANGER}, TOKENS[MAIN][0], None),
+            (fields | {"RecordingSid": f"RE{world.random.getrandbits(128):032x}"}, own, fields),
+        )
+    )
+    how = "unsigned" if token is None else "a SID changed" if signed else f"{sent['AccountSid']} signed with {token!r}"
+    world.note(f"the callback: {how}")
     before = len(world.queue.seen)
-    strand = world.call_back(fields, token)
+    strand = world.call_back(sent, token, signed)
     if not strand.dead or len(world.queue.seen) != before:
         world.judge.blame("5: a forged callback has got further than the door")
 

@@ -41,6 +41,7 @@ _HAPPENINGS: tuple[tuple[Event, float], ...] = (
     (events.removed, 0.02),
     (events.forged, 0.03),
     (events.shortened, 0.05),
+    (events.encrypted_anew, 0.02),
     (events.audited, 0.04),
     (events.hostile_message, 0.4),
     (events.forged_callback, 0.1),
@@ -51,7 +52,7 @@ _HAPPENINGS: tuple[tuple[Event, float], ...] = (
 _INTERFERENCES: tuple[Deed, ...] = (
     *(3 * (events.paused, events.accused)),
     *(2 * (events.hold_begun,)),
-    *(events.overwritten, events.removed, events.forged, events.deleted_elsewhere),
+    *(events.overwritten, events.removed, events.forged, events.encrypted_anew, events.deleted_elsewhere),
 )
 _LOCK_INTERFERENCES: tuple[Deed, ...] = 3 * (events.held, events.shortened)
 _DELETION_CALLS = 12  # from the lease to the DELETE, and a few more

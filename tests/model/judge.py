@@ -17,19 +17,25 @@ from typing import Any
 
 from tests.model.audio import MARK
 from tests.model.layout import Keys, Place, place_of
-from tests.model.recordings import PHONE_NUMBERS, Recording
+from tests.model.recordings import ENCRYPTION, PHONE_NUMBERS, Recording
 from tests.model.s3 import S3, Version
 from tests.model.schedule import Call, Strand, this_strand
 from tests.model.twilio import Twilio
-from tests.model.variants import SECRETS, Variant
+from tests.model.variants import API_KEY, MAIN, SECRETS, SUB, Variant
+from tests.model.wire import basic_auth
 
 LOOK_CALLS = 7  # how many calls ago a look may be that allows a DELETE, beside those for the document that says so
 PATIENCE = timedelta(hours=24)  # with transcriptions that do not come to their end
 HOSTILE = "hostile-marker"
-_SECRET = re.compile("|".join(map(re.escape, (*SECRETS, *PHONE_NUMBERS, MARK.decode(), HOSTILE))))
-_METADATA = {
-    *("account-sid", "call-sid", "conference-sid", "recording-sid", "start-time", "duration", "channels", "source"),
-    *("sha256", "encryption-type", "encryption-public-key-sid", "encryption-cek", "encryption-iv"),
+MISSING = "the media, which is missing"
+COMPLETE_DAYS = "control/complete-days/"  # all that the product may take back of what it or a person has said there
+_HEADERS = [basic_auth(user, "")[len("Basic ") :][:40] for user in (MAIN, SUB, API_KEY)]  # how credentials begin there
+_SECRET = re.compile("|".join(map(re.escape, (*SECRETS, *PHONE_NUMBERS, MARK.decode(), HOSTILE, *_HEADERS))))
+_ENCRYPTION = {
+    "type": "rsa-aes",
+    "public_key_sid": ENCRYPTION["encryption_public_key_sid"],
+    "encrypted_cek": ENCRYPTION["encryption_cek"],
+    "iv": ENCRYPTION["encryption_iv"],
 }
 
 
@@ -40,7 +46,7 @@ class ViolationError(AssertionError):
 class Judge:
     """Sees every change in S3, every DELETE and every line of the logs. `ahead_s` is how far clocks may be wrong."""
 
-    def __init__(self, variant: Variant, moment: Callable[[], datetime]) -> None:
+    def __init__(self, variant: Variant, moment: Callable[[], datetime], note: Callable[[str], object]) -> None:
         self.variant = variant
         self.violations: list[str] = []
         self.ahead_s = 0.0
@@ -49,12 +55,14 @@ class Judge:
         self.s3: S3
         self.twilio: Twilio
         self._moment = moment
+        self._note = note
         self._changed: dict[str, int] = {}
         self._call_number = 0
 
     def blame(self, what: str) -> None:
-        """Note a violation."""
+        """Note a violation, where it belongs in the history, too."""
         self.violations.append(what)
+        self._note(what)
 
     def began(self, call: Call) -> None:
         """Be told that a call is being made."""
@@ -74,6 +82,10 @@ class Judge:
             self.alerts.append(event)
         if event["event"] == "attempt_crashed":
             self.blame(f"a step crashed: {event}")
+        if event["event"] == "recording_quarantined":
+            is_time = event["attempts"] >= self.variant.quarantine_after
+            if (event["level"] == "error") != is_time:
+                self.blame(f"2: a person is called too late or too early: {event}")
 
     # Changes in S3
 
@@ -88,17 +100,17 @@ class Judge:
             return
         self.changes += place.kind not in ("quarantine", "control")  # what is tried every day, and its own notes
         if version.body is None:
-            if place.kind not in ("quarantine", "control"):
+            if place.kind != "quarantine" and not version.key.startswith(f"{self.variant.prefix}{COMPLETE_DAYS}"):
                 self.blame(f"3: removed {version.key}")
             return
-        if previous is not None and place.kind not in ("quarantine", "transcriptions", "control", "reports"):
+        if previous is not None and place.kind not in ("quarantine", "transcriptions", "reports"):
             self.blame(f"3: overwritten {version.key}")
         recording = self.twilio.recordings.get(place.sid)
         if place.kind in ("control", "reports"):
             return
-        if place.kind == "quarantine":
-            self._judge_metadata(version, set())
-            if recording is not None and not (recording.wronged or recording.tampered):
+        if place.kind == "quarantine" and recording is not None:
+            self.read("metadata", f"{version.metadata}")
+            if not (recording.wronged or recording.tampered):
                 self.blame(f"2: in quarantine though nothing is wrong with it: {version.key}")
             return
         if recording is None or place.account != recording.account_sid:
@@ -118,25 +130,59 @@ class Judge:
         if place.kind == "recordings":
             self._judge_media(place, recording, version, keys)
         elif place.kind == "receipts":
-            self._judge_receipt(recording, version)
-            if any(self.s3.latest(key) is None for key in keys.index):
-                self.blame(f"a receipt before its index: {version.key}")
-            self._judge_retention(recording, version)
+            self._judge_receipt(recording, version, keys)
         elif place.kind == "absences":
-            if recording.has_media and (place.day != "day=undated" or not recording.rumoured):
-                self.blame(f"2: an absence of a recording that has audio: {version.key}")
-        elif place.kind == "deletions" and recording.deleted is None:
-            self.blame(f"1: a proof of a deletion that has not happened: {version.key}")
-        elif place.kind in ("deletions", "requested") and self.s3.latest(keys.of("receipts")) is None:
-            self.blame(f"1: {version.key} without a receipt")
+            self._judge_absence(place, recording, version)
+        elif place.kind in ("deletions", "requested"):
+            self._judge_deletion(place, recording, version, keys)
+        if place.kind != "transcriptions" and place.day == keys.day:
+            self._judge_retention(recording, version)
 
-    def _judge_receipt(self, recording: Recording, receipt: Version) -> None:
-        """Blame what a receipt says wrongly of the version that it names, or, if nobody meddles, of the latest one."""
+    def _judge_receipt(self, recording: Recording, version: Version, keys: Keys) -> None:
+        """Judge what proves the archival: it says what is so, of what was looked at a moment ago."""
         strand = this_strand()
-        for what, keys in self.disagreements(recording, receipt, named=recording.tampered).items():
-            media = [key for key in keys if key != receipt.key]
-            if not any(strand is not None and self._has_changed_since(strand, key) for key in media):
-                self.blame(f"1: a receipt and {what}: {receipt.key}")
+        assert strand is not None
+        found = self.disagreements(recording, version, as_stated=True)
+        for what, where in found.items():
+            if not (recording.tampered and self._has_changed_since(strand, where[0])):
+                self.blame(f"1: a receipt and {what}: {version.key}")
+        if any(self.s3.latest(key) is None for key in keys.index):
+            self.blame(f"a receipt before its index: {version.key}")
+        said = json.loads(version.body or b"")
+        facts = {
+            "call_sid": recording.call_sid,
+            "conference_sid": recording.conference_sid,
+            "encryption": _ENCRYPTION if recording.encrypted else None,
+        }
+        wrong = [name for name, fact in facts.items() if said.get(name) != fact]
+        if wrong or said["source"].get("sid") != recording.sid:
+            self.blame(f"a receipt that says wrongly {wrong or 'what Twilio said'}: {version.key}")
+
+    def _judge_absence(self, place: Place, recording: Recording, version: Version) -> None:
+        """Judge what says that there is no audio: REST has said so, or has shown nothing beside a callback's word."""
+        strand, said = this_strand(), json.loads(version.body or b"")
+        is_undated = place.day == "day=undated"
+        denied = is_undated and recording.rumoured and strand is not None and strand.shown == 404
+        if recording.has_media and not denied:
+            self.blame(f"2: an absence of a recording that has audio: {version.key}")
+        externally = recording.external and not is_undated
+        if (said["recording_sid"], said["account_sid"]) != (recording.sid, recording.account_sid) or (
+            (said["reason"] == "stored_externally") != externally
+        ):
+            self.blame(f"2: an absence for another reason, {said['reason']}: {version.key}")
+
+    def _judge_deletion(self, place: Place, recording: Recording, version: Version, keys: Keys) -> None:
+        """Judge what was written down before a DELETE, or what proves it."""
+        receipt, said = self.s3.latest(keys.of("receipts")), json.loads(version.body or b"")
+        if place.kind == "deletions" and recording.deleted is None:
+            self.blame(f"1: a proof of a deletion that has not happened: {version.key}")
+        if receipt is None:
+            self.blame(f"1: {version.key} without a receipt")
+            return
+        named = {"key": receipt.key, "version_id": None if receipt.version_id == "null" else receipt.version_id}
+        sids = (said["recording_sid"], said["account_sid"])
+        if sids != (recording.sid, recording.account_sid) or (said["receipt"] != named and not recording.tampered):
+            self.blame(f"1: {version.key} is about another receipt: {said['receipt']}")
 
     def _judge_media(self, place: Place, recording: Recording, version: Version, keys: Keys) -> None:
         extension = "wav" if recording.encrypted else self.variant.extension
@@ -146,13 +192,14 @@ class Judge:
             self.blame(f"4: {version.key} is not what Twilio has: {len(version.body or b'')} bytes")
         if version.storage_class != self.variant.storage_class or version.sse != self.variant.sse:
             self.blame(f"{version.key} is not stored as the settings say")
-        self._judge_metadata(version, _METADATA)
-        self._judge_retention(recording, version)
+        self._judge_metadata(recording, version)
 
-    def _judge_metadata(self, version: Version, allowed: set[str]) -> None:
+    def _judge_metadata(self, recording: Recording, version: Version) -> None:
         self.read("metadata", f"{version.key} {version.metadata}")
-        if unknown := set(version.metadata) - allowed:
-            self.blame(f"6: metadata {unknown} of {version.key}")
+        said = dict(version.metadata)
+        digest = said.pop("sha256", None)
+        if said != _metadata(recording) or digest not in (None, _digest(version.body or b"")):
+            self.blame(f"metadata that say something else than they should: {version.key} {version.metadata}")
 
     def _judge_retention(self, recording: Recording, version: Version) -> None:
         variant, now = self.variant, self._moment()
@@ -171,10 +218,13 @@ class Judge:
 
     # What a receipt proves
 
-    def disagreements(self, recording: Recording, filed: Version, *, named: bool = False) -> dict[str, tuple[str, ...]]:
+    def disagreements(
+        self, recording: Recording, filed: Version, *, as_stated: bool = False
+    ) -> dict[str, tuple[str, ...]]:
         """Return in what a receipt, the media in S3 and Twilio's bytes do not agree, with the keys that show it.
 
-        `named`: of the version that the receipt names, though a later one or a removal may hide it.
+        S3 may keep the media longer than a receipt says, but not `as_stated`: when it is written. What it is about then
+        is the version that it names and that was looked at, whatever somebody has put upon that.
         """
         extension = "wav" if recording.encrypted else self.variant.extension
         key = Keys(self.variant.prefix, recording).of("recordings", extension)
@@ -184,10 +234,11 @@ class Judge:
             said, kept, proof = stated["media"], stated["storage"], stated["verification"]
         except (ValueError, KeyError, TypeError):
             return {"nothing agree, for it is none": (filed.key,)}
-        if named:
-            media = next((each for each in self.s3.versions(key) if each.version_id == said["version_id"]), media)
+        if as_stated and recording.tampered:
+            named = (version for version in self.s3.versions(key) if version.version_id == said["version_id"])
+            media = next(named, media)
         if media is None or media.body is None:
-            return {"the media, which is missing": (key,)}
+            return {MISSING: (key,)}
         wrong = {
             "Twilio's bytes": (_digest(truth), len(truth)) == (said["sha256"], said["bytes"]),
             "the recording": (stated["recording_sid"], stated["account_sid"]) == (recording.sid, recording.account_sid),
@@ -199,7 +250,7 @@ class Judge:
             "the version": (said["version_id"] or "null") == media.version_id,
             "the checksum": proof["checksum"] == (None if self.variant.readback else media.checksum),
             "the encryption": (kept["sse"], kept["kms_key_id"]) == (media.sse, media.kms_key_id),
-            "the retention": _is_kept(kept, media),
+            "the retention": _is_kept(kept, media, as_stated=as_stated),
         }
         return found | {what: (key, filed.key) for what, agrees in at_media.items() if not agrees}
 
@@ -271,7 +322,30 @@ def _digest(truth: bytes) -> str:
     return sha256(truth).hexdigest()
 
 
-def _is_kept(stated: dict[str, Any], media: Version) -> bool:
-    if stated["retain_until"] is None:
+def _metadata(recording: Recording) -> dict[str, str]:
+    """Return what goes with the media, but for its digest."""
+    said: dict[str, str | None] = {
+        "account-sid": recording.account_sid,
+        "call-sid": recording.call_sid,
+        "conference-sid": recording.conference_sid,
+        "recording-sid": recording.sid,
+        "start-time": f"{recording.created:%Y-%m-%dT%H:%M:%S}.000Z",
+        "duration": str(round(recording.seconds)),
+        "channels": str(recording.channels),
+        "source": "Conference" if recording.conference_sid else "DialVerb",
+    }
+    if recording.encrypted:
+        details = {name.removeprefix("encrypted_").replace("_", "-"): value for name, value in _ENCRYPTION.items()}
+        said |= {f"encryption-{name}": value for name, value in details.items()}
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def _is_kept(stated: dict[str, Any], media: Version, *, as_stated: bool) -> bool:
+    until = None if stated["retain_until"] is None else datetime.fromisoformat(stated["retain_until"])
+    kept = media.retain_until
+    if as_stated:
+        to_the_ms = kept and kept.replace(microsecond=kept.microsecond // 1000 * 1000)
+        return (stated["object_lock_mode"], until) == (media.lock_mode, to_the_ms)
+    if until is None:
         return True
-    return media.retain_until is not None and media.retain_until >= datetime.fromisoformat(stated["retain_until"])
+    return kept is not None and kept >= until and media.lock_mode in (stated["object_lock_mode"], "COMPLIANCE")

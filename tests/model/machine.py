@@ -40,7 +40,7 @@ _PEOPLE = (
         events.overwritten,
         events.removed,
     ),
-    *(events.forged, events.shortened, events.audited, events.forged_callback),
+    *(events.forged, events.shortened, events.encrypted_anew, events.audited, events.forged_callback),
 )
 _PROCESSES = (events.killed, events.stopped, events.clock_set)
 _CREDENTIALS = (events.rotated, events.refused, events.accepted)

@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from app.queue import AUDIT_TASK
 from tests.model.events import PAUSED, resumed
+from tests.model.judge import MISSING
 from tests.model.layout import Keys
 from tests.model.recordings import Recording
 from tests.model.variants import TOKENS
@@ -130,6 +131,8 @@ def _missing(world: World, recording: Recording) -> str | None:
         return None if latest(keys.of("absences")) else "has no audio and no absence document"
     receipt, quarantine = latest(keys.of("receipts")), latest(keys.of("quarantine"))
     if receipt is None:
+        if recording.deleted_by_us:
+            return "is deleted and archived nowhere"
         if recording.deleted is not None:
             return None  # somebody else was faster
         if quarantine is None:
@@ -138,10 +141,18 @@ def _missing(world: World, recording: Recording) -> str | None:
     too_late = recording.accused and recording.deleted is not None  # a DELETE was on its way, and nobody looks again
     if quarantine is not None and not recording.tampered and not too_late:
         return "is archived and in quarantine"
-    if recording.tampered or recording.held or latest(f"{world.variant.prefix}{PAUSED}") is not None:
-        return None  # it must not be deleted, which is judged elsewhere
-    for what in world.judge.disagreements(recording, receipt):
+    is_paused = latest(f"{world.variant.prefix}{PAUSED}") is not None
+    disagreements = world.judge.disagreements(recording, receipt)
+    if recording.tampered:
+        # It must not be deleted, which is judged elsewhere; but whoever was about to must have called for a person.
+        may_be_over = MISSING in disagreements and world.variant.retention is not None  # a lifecycle rule's work
+        is_due = world.variant.delete_after is not None and recording.deleted is None and not recording.held
+        is_silent = quarantine is None and not is_paused and not may_be_over
+        return "disagrees with its receipt, and nobody was called" if disagreements and is_due and is_silent else None
+    for what in disagreements:
         return f"has a receipt that disagrees with {what}"
+    if recording.held or is_paused:
+        return None  # it must not be deleted, likewise
     if recording.deleted is None:
         return None if world.variant.delete_after is None else "is archived and still at Twilio"
     # Somebody else's deletion in the middle of ours gets its proof, too, while it is remembered that ours has begun.

@@ -179,6 +179,7 @@ class S3:
                 if version.legal_hold or (version.retain_until and version.retain_until > self._clock()):
                     raise s3_error(403, "AccessDenied", "delete_object")
                 self._versions[key].remove(version)
+                self._on_change(Version(key, version_id, None, "", self._now()), version)
                 break
         return self._answer({"VersionId": version_id})
 
@@ -285,6 +286,12 @@ class S3:
         if any(len(body) < self.traits.min_part_bytes for body, _, _ in parts[:-1]):
             raise s3_error(400, "EntityTooSmall", operation)
         return parts
+
+    def encrypt_anew(self, key: str, key_id: str) -> None:
+        """Encrypt the latest version under another key, which whoever may do that does without a new version."""
+        version = self._versions[key][-1]
+        version.sse, version.kms_key_id = "aws:kms", REGION_KEY + key_id
+        self._on_change(version, version)
 
     # Lists
 

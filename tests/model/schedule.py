@@ -57,6 +57,7 @@ class Strand(greenlet):
         self.reads: dict[str, int] = {}
         self.uploads: set[str] = set()  # that it has begun, and knows of
         self.texts: set[str] = set()  # finished ones that it was shown
+        self.shown = 0  # the status of Twilio's last answer about a recording
         self.wakes_at = 0.0
         self._act = act
         process.strands.append(self)

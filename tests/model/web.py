@@ -49,16 +49,19 @@ def _endpoint() -> tuple[Flask, CallbackEndpoint, _Relay]:
     return Flask("model"), CallbackEndpoint(PLAIN.web, relay), relay
 
 
-def call_back(publisher: Publisher, fields: Mapping[str, str], token: str) -> int:
-    """Send a callback signed with `token`, and return the status of the answer."""
+def call_back(
+    publisher: Publisher, fields: Mapping[str, str], token: str | None, signed: Mapping[str, str] | None = None
+) -> int:
+    """Send a callback signed with `token` (None: not at all), and return the status of the answer.
+
+    `signed` are the fields that the signature was made for, if they are not those that are sent.
+    """
     app, endpoint, relay = _endpoint()
     relay.target = publisher
     body = urlencode(fields).encode()
-    form = [(name.encode(), value.encode()) for name, value in fields.items()]
-    environ = _SERVED | {
-        "CONTENT_LENGTH": str(len(body)),
-        "HTTP_X_TWILIO_SIGNATURE": sign(token, f"{PUBLIC_URL}/recording-status", form),
-        "wsgi.input": BytesIO(body),
-    }
+    environ = _SERVED | {"CONTENT_LENGTH": str(len(body)), "wsgi.input": BytesIO(body)}
+    if token is not None:
+        form = [(name.encode(), value.encode()) for name, value in (signed or fields).items()]
+        environ["HTTP_X_TWILIO_SIGNATURE"] = sign(token, f"{PUBLIC_URL}/recording-status", form)
     with app.request_context(environ):
         return endpoint.answer().status_code

@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 from unittest.mock import patch
@@ -64,7 +65,8 @@ class Entry:
     def __str__(self) -> str:
         struck = f"   <-- {self.fault}" if self.fault else ""
         ended = f" -> {self.outcome}" if self.outcome else ""
-        return f"{self.at:12.2f} {self.who:12} {self.what}{ended}{struck}"
+        at = datetime.fromtimestamp(self.at, UTC)
+        return f"{at:%d %H:%M:%S}.{at.microsecond // 1000:03} {self.who:14} {self.what}{ended}{struck}"
 
 
 class _RetryError(Exception):
@@ -149,7 +151,7 @@ class World:
         self.variant = variant
         self.slots = slots
         self.clock = Clock(shown)
-        self.judge = Judge(variant, self.clock.moment)
+        self.judge = Judge(variant, self.clock.moment, lambda what: self.note(f"VIOLATION {what}"))
         self.s3 = S3(self.clock.moment, replace(variant.traits, page_size=page_size), self.judge.changed)
         self.twilio = Twilio(self.clock.moment, [Account(MAIN), Account(SUB)], page_size)
         conf = _worker_configuration()
@@ -240,6 +242,8 @@ class World:
         entry.outcome = str(getattr(answer, "status", ""))
         if call.operation == "create_multipart_upload":
             strand.uploads.add(answer["UploadId"])
+        elif call.operation == "GET resource":
+            strand.shown = answer.status
         return answer
 
     def _carry_out(self, call: Call, strand: Strand, act: Callable[[], Any]) -> Any:
@@ -311,10 +315,12 @@ class World:
             self.judge.blame(f"{strand.name} has left an upload behind")
         self.queue.acknowledge(message)
 
-    def call_back(self, fields: Mapping[str, str], token: str) -> Strand:
+    def call_back(
+        self, fields: Mapping[str, str], token: str | None, signed: Mapping[str, str] | None = None
+    ) -> Strand:
         """Let Twilio (or somebody else) send a callback."""
         publisher = QueuePublisher(self.queue, self.gate, lambda: self.clock.now)
-        return self._begin(self.web, "a callback", lambda: call_back(publisher, fields, token))
+        return self._begin(self.web, "a callback", lambda: call_back(publisher, fields, token, signed))
 
     def runnable(self) -> list[Strand]:
         """Return the strands that can go on now."""
