@@ -144,7 +144,8 @@ class Judge:
         assert strand is not None
         found = self.disagreements(recording, version, as_stated=True)
         for what, where in found.items():
-            if not (recording.tampered and self._has_changed_since(strand, where[0])):
+            meddled = recording.tampered and where[0] != version.key and self._has_changed_since(strand, where[0])
+            if not meddled:
                 self.blame(f"1: a receipt and {what}: {version.key}")
         if any(self.s3.latest(key) is None for key in keys.index):
             self.blame(f"a receipt before its index: {version.key}")
