@@ -212,10 +212,11 @@ def shortened(world: World, one: Recording | None = None) -> None:
 def encrypted_anew(world: World, one: Recording | None = None) -> None:
     """Somebody lets S3 encrypt what is archived under another key."""
     for recording in _some(world, one):
-        key = _media_key(world, recording)
-        if world.s3.latest(key) is not None:
+        # Before there is a receipt it is as if the settings had changed: a person is called, and nothing is lost.
+        media, receipt = _media_key(world, recording), Keys(world.variant.prefix, recording).of("receipts")
+        if world.s3.latest(media) is not None and world.s3.latest(receipt) is not None:
             recording.tampered = True
-            world.s3.encrypt_anew(key, "somebody-elses")
+            world.s3.encrypt_anew(media, "somebody-elses")
 
 
 def hostile_message(world: World) -> None:
