@@ -82,6 +82,7 @@ BUGS = (
         "next-token-not-tried",
         "tries only the first auth token, also during a rotation",
         (TWILIO, "            if answer.status_code != 401:\n                break\n", "            break\n"),
+        tests=("tests/integration/test_twilio_api.py",),
     ),
     bug(
         "signature-not-checked",
