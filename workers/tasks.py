@@ -90,6 +90,7 @@ class Work:
         """
         account_sid, recording_sid = _sids(message)
         callback = _callback(message)
+        # The account belongs to it: a message that names another one must not keep the recording from its own.
         with self.hints.lease(f"archive:{account_sid}/{recording_sid}") as free:
             if not free:
                 log.info("recording_leased")  # whoever holds it brings it as far

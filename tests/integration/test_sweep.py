@@ -8,13 +8,12 @@ import structlog
 
 from app.queue import KEY_PREFIX
 from app.receipt import DELETIONS_PAUSED
-from deploy.local.twilio import Account, ErrorStatus, Hook, Match, Request
+from deploy.local.twilio import Account, ErrorStatus, Match
 from tests.integration.conftest import MAIN
 from tests.integration.sweep_bench import HOUR, QUEUE, SweepBench
 from tests.integration.workbench import refusal
 from workers.deletion import pause_deletions
-from workers.errors import ConfigurationError, ContentError, ForbiddenDeletionError, NotReadyError, TemporaryError
-from workers.next_step import Step
+from workers.errors import ConfigurationError, ContentError, ForbiddenDeletionError, TemporaryError
 from workers.outstanding import Outstanding, Rules
 from workers.quarantine import record_failure
 from workers.sweep import strangers
@@ -142,24 +141,6 @@ def test_a_subaccount_that_nobody_configured_is_found(bench: SweepBench) -> None
     bench.simulator.store.accounts[stranger.sid] = stranger
     work = bench.make()
     assert strangers(work.settings, work.twilio) == [stranger.sid]
-
-
-def test_a_message_that_names_another_account_holds_nobody_up(bench: SweepBench) -> None:
-    """While a worker looks where there is no such recording, another one archives it where it is."""
-    other = Account(sid="AC" + "d4" * 16, auth_tokens=["other"])
-    bench.simulator.store.accounts[other.sid] = other
-    accounts = json.dumps([{"account_sid": other.sid, "auth_tokens": ["other"]}])
-    work, beside = bench.make(TWILIO_ACCOUNTS=accounts), bench.make(TWILIO_ACCOUNTS=accounts)
-    right = {"account_sid": MAIN.sid, "recording_sid": bench.record().sid}
-    done: list[Step | None] = []
-
-    def meanwhile(_request: Request) -> None:
-        done.append(beside.archive_recording(right))
-
-    bench.simulator.inject(Hook(before=meanwhile), match=Match(endpoint="resource", account_sid=other.sid))
-    with pytest.raises(NotReadyError):
-        work.archive_recording(right | {"account_sid": other.sid})
-    assert done == [Step.ARCHIVE]
 
 
 # Whose turn it is
