@@ -91,7 +91,7 @@ def test_a_message_of_another_account_keeps_nobody_from_work(workbench: Workbenc
 
     stranger = {"account_sid": "AC" + "0" * 32, "recording_sid": recording.sid}
     bench = bench.under(
-        TWILIO_ACCOUNTS=json.dumps([{"account_sid": stranger["account_sid"], "auth_tokens": ["x" * 32]}])
+        TWILIO_ACCOUNTS=json.dumps([{"account_sid": stranger["account_sid"], "auth_tokens": ["token-of-the-stranger"]}])
     )
     bench.simulator.inject(Hook(before=hold), match=Match(endpoint="resource"))
     with ThreadPoolExecutor(1) as pool:
