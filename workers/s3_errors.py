@@ -1,7 +1,9 @@
 """Turn botocore's errors into ours, once: what is temporary, what a person must mend, what is no error at all."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Final
 
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
@@ -12,6 +14,7 @@ TAKEN: Final = frozenset({"PreconditionFailed", "412"})
 _MISSING: Final = {"NoSuchKey", "NoSuchVersion", "404", "NotFound", "ObjectLockConfigurationNotFoundError"}
 _THROTTLED: Final = {"SlowDown", "RequestLimitExceeded", "ThrottlingException", "429"}
 _DAMAGED_ON_THE_WAY: Final = {"BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "IncompleteBody"}
+_CLOCK_SKEW: Final = timedelta(minutes=15)  # S3 refuses what was signed longer ago, or later
 _PASSING: Final = {"RequestTimeout", "NoSuchUpload", "OperationAborted", "ConditionalRequestConflict"}
 
 
@@ -28,8 +31,11 @@ def translated(*, missing_ok: bool = False, taken: frozenset[str] = TAKEN) -> It
     try:
         yield
     except ClientError as error:
-        status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+        metadata = error.response.get("ResponseMetadata", {})
+        status = int(metadata.get("HTTPStatusCode", 0))
         code = str(error.response.get("Error", {}).get("Code", ""))
+        if code == "403" and _is_skewed(metadata.get("HTTPHeaders", {})):
+            code = "RequestTimeTooSkewed"
         if missing_ok and code in _MISSING:
             return
         if code in taken:
@@ -39,6 +45,13 @@ def translated(*, missing_ok: bool = False, taken: frozenset[str] = TAKEN) -> It
         raise ConfigurationError("s3_refused", "no AWS credentials; set AWS_ACCESS_KEY_ID or a role") from None
     except BotoCoreError as error:
         raise TemporaryError("s3_unreachable", type(error).__name__) from None
+
+
+def _is_skewed(headers: Mapping[str, str]) -> bool:
+    """Tell whether S3's clock and ours differ by too much: an answer to HEAD has no body that would say so."""
+    with suppress(TypeError, ValueError):  # without the header, or with a time that is none
+        return abs(parsedate_to_datetime(headers.get("date", "")) - datetime.now(UTC)) > _CLOCK_SKEW
+    return False
 
 
 def _our_error(status: int, code: str, operation: str) -> ArchiverError:

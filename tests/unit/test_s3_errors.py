@@ -1,5 +1,8 @@
 """What botocore's errors mean for us: passing, a person's to mend, or no error at all."""
 
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError, ReadTimeoutError
 
@@ -7,9 +10,10 @@ from workers.errors import ArchiverError, ConfigurationError, NotRestoredError, 
 from workers.s3_errors import AlreadyThereError, translated
 
 
-def client_error(status: int, code: str) -> ClientError:
+def client_error(status: int, code: str, **headers: str) -> ClientError:
     """Make the error that boto3 raises for an answer of S3."""
-    response = {"Error": {"Code": code, "Message": "secret"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    metadata = {"HTTPStatusCode": status, "HTTPHeaders": headers}
+    response = {"Error": {"Code": code, "Message": "secret"}, "ResponseMetadata": metadata}
     return ClientError(response, "PutObject")  # type: ignore[arg-type]
 
 
@@ -58,6 +62,20 @@ def test_a_wrong_clock_is_called_that() -> None:
     error = raised(client_error(403, "RequestTimeTooSkewed"))
     assert error.reason == "clock_wrong"
     assert "NTP" in error.detail
+
+
+@pytest.mark.parametrize("ahead", [timedelta(minutes=16), -timedelta(minutes=16)])
+def test_a_wrong_clock_is_seen_without_a_body(ahead: timedelta) -> None:
+    """What answers HEAD holds no code; the time at which S3 answered shows whose clock is off."""
+    error = raised(client_error(403, "403", date=format_datetime(datetime.now(UTC) - ahead, usegmt=True)))
+    assert error.reason == "clock_wrong"
+
+
+@pytest.mark.parametrize("date", [format_datetime(datetime.now(UTC), usegmt=True), "yesterday", "Thu, 26 Nov", ""])
+def test_without_a_body_it_may_be_any_refusal(date: str) -> None:
+    """With a clock like S3's, or where S3 does not say its time, a refusal is a matter of policy and keys."""
+    assert raised(client_error(403, "403", date=date)).reason == "s3_refused"
+    assert raised(client_error(403, "403")).reason == "s3_refused"
 
 
 @pytest.mark.parametrize("code", ["NoSuchKey", "NoSuchVersion", "404", "ObjectLockConfigurationNotFoundError"])
