@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Self
 from deploy.local.processes import wait_until
 from deploy.local.redis_proxy import RedisProxy
 from deploy.local.s3_proxy import S3Proxy
-from deploy.local.servers import RedisServer, S3Server
-from deploy.local.stack import Stack
+from deploy.local.servers import ROOT, RedisServer, S3Server
+from deploy.local.stack import Stack, read_procfile
 from deploy.local.twilio import SimRecording, Simulator
 from tests.chaos.evidence import collect
 from tests.chaos.judge import Verdict, judge
@@ -33,6 +33,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "trunk": {"kind": "trunk", "seconds": 2.0},  # which only a sweep finds
 }
 SETTINGS = {"SWEEP_INTERVAL": "2s", "SWEEP_GRACE": "10s", "WEB_CONCURRENCY": "1"}
+BEAT = read_procfile(ROOT / "Procfile")["beat"].replace("workers.beat", "tests.crash.sweeping_beat")
 _SPRINGS_WITHIN_S = 90.0
 _MOST_HELD = 3  # of the eight threads of a worker
 
@@ -94,6 +95,7 @@ class Matrix:
                 Stack(
                     ("web", "worker", "beat"),
                     settings={**SETTINGS, "REDIS_URL": redis_proxy.url(), "AWS_ENDPOINT_URL_S3": self._proxy.url},
+                    commands={"beat": BEAT},
                     respawn=True,
                     redis_server=redis_server,
                     s3_server=s3_server,

@@ -71,11 +71,11 @@ def test_a_wrong_clock_is_seen_without_a_body(ahead: timedelta) -> None:
     assert error.reason == "clock_wrong"
 
 
-@pytest.mark.parametrize("date", [format_datetime(datetime.now(UTC), usegmt=True), "yesterday", "Thu, 26 Nov", ""])
-def test_without_a_body_it_may_be_any_refusal(date: str) -> None:
+def test_without_a_body_it_may_be_any_refusal() -> None:
     """With a clock like S3's, or where S3 does not say its time, a refusal is a matter of policy and keys."""
-    assert raised(client_error(403, "403", date=date)).reason == "s3_refused"
-    assert raised(client_error(403, "403")).reason == "s3_refused"
+    now = format_datetime(datetime.now(UTC), usegmt=True)
+    for headers in ({"date": now}, {"date": "yesterday"}, {"date": "Thu, 26 Nov"}, {"date": ""}, {}):
+        assert raised(client_error(403, "403", **headers)).reason == "s3_refused"
 
 
 @pytest.mark.parametrize("code", ["NoSuchKey", "NoSuchVersion", "404", "ObjectLockConfigurationNotFoundError"])
