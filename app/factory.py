@@ -13,7 +13,7 @@ from app.callback import PATH, CallbackEndpoint
 from app.health import health_blueprint
 from app.metrics import metrics_blueprint
 from app.problems import problem
-from app.queue import Publisher
+from app.queue import ENDPOINT_LIMIT_S, Publisher
 from app.settings import WebSettings
 
 _MENDS: Final = {
@@ -29,7 +29,7 @@ def create_app(settings: WebSettings) -> Flask:
     """Build the application. Opens no connection: the queue is reached when the first callback comes."""
     app = Flask("recording-archiver", static_folder=None)
     app.url_map.merge_slashes = False  # would answer with a redirect, and Twilio would lose the fields
-    publisher = Publisher(settings)
+    publisher = Publisher(settings, limit_s=ENDPOINT_LIMIT_S)
     # For every method: the endpoint refuses, counts and logs those that are not Twilio's.
     app.url_map.add(Rule(PATH, endpoint="callback", strict_slashes=False))
     app.view_functions["callback"] = CallbackEndpoint(settings, publisher).answer

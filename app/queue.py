@@ -60,10 +60,10 @@ KEY_PREFIX: Final = "recording-archiver:"
 OUTBOX: Final = f"{KEY_PREFIX}notifications"  # a sorted set: what is to be sent, by when it is due
 
 # The endpoint answers within 2 s: one attempt to connect and send, and one more after a stale connection.
-PUBLISH_LIMIT_S: Final = 1.2
-_CONNECT_TIMEOUT_S: Final = 0.4
-_ANSWER_TIMEOUT_S: Final = 0.5
-_ATTEMPT_S: Final = 2 * _ANSWER_TIMEOUT_S  # on a connection: to send, and to be answered
+ENDPOINT_LIMIT_S: Final = 1.2
+# Twilio waits for no worker and no command: a moment in which the machine or Redis stands still costs them nothing.
+_PATIENT_LIMIT_S: Final = 6.0
+_TO_CONNECT, _TO_ANSWER = 1 / 3, 5 / 12  # of such a limit
 _SLOTS: Final = 4
 _SHORT_WAIT_S: Final = 0.1  # enough for a turn and an answer of Redis; short enough for the threads of an outage
 _HINT_TIMEOUT_S: Final = 5.0
@@ -124,19 +124,22 @@ def _tls(settings: CommonSettings) -> dict[str, Any]:
 
 
 class Publisher:
-    """Puts work on the queue, or says within `PUBLISH_LIMIT_S` that it could not. Thread-safe.
+    """Puts work on the queue, or says within `limit_s` that it could not. Thread-safe.
 
     Connects when first used, so that it may be made before a fork. A burst waits for its turn; but while Redis is away
     only `_SLOTS` attempts wait for it, and everybody else is told soon: an outage must not use up the threads that
     answer Twilio.
     """
 
-    def __init__(self, settings: CommonSettings) -> None:
+    def __init__(self, settings: CommonSettings, *, limit_s: float = _PATIENT_LIMIT_S) -> None:
+        self._limit_s = limit_s
+        connect_s, answer_s = limit_s * _TO_CONNECT, limit_s * _TO_ANSWER
+        self._attempt_s = 2 * answer_s  # on a connection: to send, and to be answered
         self._celery = Celery("recording-archiver-publisher", set_as_current=False)
         config = broker_config(settings)
         config["broker_transport_options"] |= {
-            "socket_connect_timeout": _CONNECT_TIMEOUT_S,
-            "socket_timeout": _ANSWER_TIMEOUT_S,
+            "socket_connect_timeout": connect_s,
+            "socket_timeout": answer_s,
             "retry_on_timeout": False,
             # kombu would go on connecting for ever; whoever asked has given up by then.
             "max_retries": 1,
@@ -144,7 +147,7 @@ class Publisher:
             "interval_step": 0,
             "interval_max": 0,
         }
-        config["broker_connection_timeout"] = _CONNECT_TIMEOUT_S
+        config["broker_connection_timeout"] = connect_s
         self._celery.conf.update(config)
         self._slots = BoundedSemaphore(_SLOTS)
         self._failing = False  # whether the last attempt was in vain; a hint, so no lock
@@ -170,7 +173,7 @@ class Publisher:
     def publish(self, task: str, *, expires_s: float | None = None, **message: Any) -> None:
         """Enqueue one message for `task`; with `expires_s`, a worker drops it when it comes later than that.
 
-        Returns only after Redis has taken the message. Raises `QueueUnavailableError` within `PUBLISH_LIMIT_S` of the
+        Returns only after Redis has taken the message. Raises `QueueUnavailableError` within `limit_s` of the
         arrival of what is answered; the message may then still arrive, which does no harm.
         """
 
@@ -192,7 +195,7 @@ class Publisher:
         self._bounded(send)
 
     def ping(self) -> None:
-        """Ask the broker whether it answers. Raises `QueueUnavailableError` within `PUBLISH_LIMIT_S`."""
+        """Ask the broker whether it answers. Raises `QueueUnavailableError` within `limit_s`."""
 
         def ping(producer: Any) -> None:  # kombu's types don't know the Redis channel
             with producer.channel.conn_or_acquire() as client:
@@ -201,13 +204,13 @@ class Publisher:
         self._bounded(ping)
 
     def _bounded(self, act: Callable[[Producer], object]) -> None:
-        deadline = arrived_at.get(monotonic()) + PUBLISH_LIMIT_S
-        turn_s = _SHORT_WAIT_S if self._failing else PUBLISH_LIMIT_S
+        deadline = arrived_at.get(monotonic()) + self._limit_s
+        turn_s = _SHORT_WAIT_S if self._failing else self._limit_s
         if not self._slots.acquire(timeout=max(0.0, min(turn_s, deadline - monotonic()))):
             raise QueueUnavailableError("the queue does not answer")
         handed_over = False
         try:
-            if deadline - monotonic() > _ATTEMPT_S and self._act_connected(act):
+            if deadline - monotonic() > self._attempt_s and self._act_connected(act):
                 self._failing = False
                 return
             attempt = self._threads.submit(self._act_in_slot, act)
@@ -243,7 +246,7 @@ class Publisher:
             self._slots.release()
 
     def _act_connected(self, act: Callable[[Producer], object]) -> bool:
-        """Act within `_ATTEMPT_S` with a connection that is there; tell whether there was one that worked.
+        """Act within `_attempt_s` with a connection that is there; tell whether there was one that worked.
 
         One from before a Redis restart or failover is thrown away.
         """

@@ -4,13 +4,15 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from app.queue import ARCHIVE_TASK, ENDPOINT_LIMIT_S, Publisher, QueueUnavailableError
+from app.settings import CommonSettings, load
 from deploy.local.processes import wait_until
 from deploy.local.servers import RedisServer, S3Server
 from deploy.local.twilio import Account
@@ -159,6 +161,17 @@ def test_an_outage_of_redis(
     assert all(each.answer.headers["retry-after"] for each in refused if each.answer)
     assert max(each.seconds for each in refused) < LIMIT_S
     wait_until(lambda: usage_at_rest(web) == before, timeout_s=5, what="as many threads and descriptors as before")
+
+
+def test_only_the_endpoint_is_in_a_hurry() -> None:
+    """What a worker or a command publishes outlasts a pause of Redis that is too long for who answers Twilio."""
+    with RedisServer() as server:
+        settings = load(CommonSettings, {"REDIS_URL": server.url()})
+        with ThreadPoolExecutor() as threads, frozen(server):
+            patient = threads.submit(Publisher(settings).publish, ARCHIVE_TASK, recording_sid="RE")
+            with pytest.raises(QueueUnavailableError):
+                Publisher(settings, limit_s=ENDPOINT_LIMIT_S).publish(ARCHIVE_TASK, recording_sid="RE")
+        assert patient.result() is None
 
 
 def accepted(timed: Timed) -> bool:
