@@ -84,7 +84,7 @@ def test_health_never_asks_redis(web: Web, redis_of_its_own: RedisServer) -> Non
         assert "REDIS_URL" in answer.problem()["detail"]
     finally:
         redis_of_its_own.resume()
-    wait_until(lambda: web.get("/readyz").status == 200, timeout_s=5, what="readiness")
+    wait_until(lambda: web.get("/readyz").status == 200, timeout_s=20, what="readiness")
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
@@ -168,4 +168,4 @@ def test_metrics_need_no_redis(web: Web, redis_of_its_own: RedisServer) -> None:
         assert shown[outcome("enqueued")] == before[outcome("enqueued")]
     finally:
         redis_of_its_own.resume()
-    wait_until(lambda: web.get("/readyz").status == 200, timeout_s=5, what="readiness")
+    wait_until(lambda: web.get("/readyz").status == 200, timeout_s=20, what="readiness")

@@ -139,7 +139,7 @@ def usage_at_rest(web: Web) -> tuple[int, int]:
         counted.append(look())
         return counted[-5:] == [counted[-1]] * 5
 
-    wait_until(unchanged, timeout_s=5, what="the end of all requests")
+    wait_until(unchanged, timeout_s=20, what="the end of all requests")
     threads, descriptors, connections = counted[-1]
     assert connections <= MOST_CONNECTIONS
     return threads, descriptors - 2 * connections  # a socket, and what kombu waits with
@@ -160,7 +160,7 @@ def test_an_outage_of_redis(
     assert [each.answer.status for each in refused if each.answer] == [503] * len(refused)
     assert all(each.answer.headers["retry-after"] for each in refused if each.answer)
     assert max(each.seconds for each in refused) < LIMIT_S
-    wait_until(lambda: usage_at_rest(web) == before, timeout_s=5, what="as many threads and descriptors as before")
+    wait_until(lambda: usage_at_rest(web) == before, timeout_s=20, what="as many threads and descriptors as before")
 
 
 def test_only_the_endpoint_is_in_a_hurry() -> None:

@@ -37,7 +37,7 @@ def test_a_process_inherits_nothing(tmp_path: Path) -> None:
     """A program sees the environment that it is given, and nothing of the caller's."""
     program = process(tmp_path, "env")
     program.start()
-    assert wait_until(lambda: program.returncode is not None, timeout_s=5, what="end of env")
+    assert wait_until(lambda: program.returncode is not None, timeout_s=20, what="end of env")
     assert "GIVEN=by the test" in program.tail()
     assert "PYTEST_CURRENT_TEST" in os.environ
     assert "PYTEST_CURRENT_TEST" not in program.tail()
@@ -47,7 +47,7 @@ def test_the_whole_group_ends(tmp_path: Path) -> None:
     """Killing a program ends what it has started as well."""
     program = process(tmp_path, "sleep 60 & echo started; wait")
     program.start()
-    wait_until(program.log.read_text, timeout_s=5, what="start of the child")
+    wait_until(program.log.read_text, timeout_s=20, what="start of the child")
     program.kill()
     assert program.returncode == -signal.SIGKILL
     assert not group_runs(program.pid)
@@ -57,7 +57,7 @@ def test_terminate_asks_first(tmp_path: Path) -> None:
     """A program that ends when asked to decides on its exit code."""
     program = process(tmp_path, "trap 'exit 7' TERM; echo ready; while :; do sleep 0.01; done")
     program.start()
-    wait_until(program.log.read_text, timeout_s=5, what="trap is set")
+    wait_until(program.log.read_text, timeout_s=20, what="trap is set")
     assert program.terminate() == 7
 
 
@@ -65,7 +65,7 @@ def test_terminate_insists(tmp_path: Path) -> None:
     """A program that does not end when asked to is killed."""
     program = process(tmp_path, "trap '' TERM; echo ready; while :; do sleep 0.01; done")
     program.start()
-    wait_until(program.log.read_text, timeout_s=5, what="trap is set")
+    wait_until(program.log.read_text, timeout_s=20, what="trap is set")
     assert program.terminate(timeout_s=0.1) == -signal.SIGKILL
 
 
@@ -110,8 +110,8 @@ with RedisServer() as server:
         pid, directory = owner.stdout.readline().split()
         assert group_runs(int(pid))
         owner.send_signal(end)
-    wait_until(lambda: not group_runs(int(pid)), timeout_s=5, what="end of the server")
-    wait_until(lambda: not Path(directory).exists(), timeout_s=5, what="removal of the directory")
+    wait_until(lambda: not group_runs(int(pid)), timeout_s=20, what="end of the server")
+    wait_until(lambda: not Path(directory).exists(), timeout_s=20, what="removal of the directory")
 
 
 def test_scratch_directories_go() -> None:
@@ -361,7 +361,7 @@ def test_the_stack_comes_up_and_goes(redis_server: RedisServer, s3_server: S3Ser
     with Stack(redis_server=redis_server, database=redis_database, s3_server=s3_server, respawn=True) as stack:
         first = stack.worker.pid
         os.kill(first, signal.SIGKILL)
-        wait_until(lambda: stack.worker.pid != first, timeout_s=5, what="respawn")
+        wait_until(lambda: stack.worker.pid != first, timeout_s=20, what="respawn")
         stack.wait_ready("worker")
         groups = [process.pid for process in stack.processes.values()]
         assert all(map(group_runs, groups))

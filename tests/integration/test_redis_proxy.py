@@ -53,11 +53,11 @@ def test_every_exchange_is_shown_three_times(redis_server: RedisServer) -> None:
 
     with watched(redis_server, watch) as client:
         client.ping()
-        wait_until(lambda: seen[-1][:2] == ("PING", "sent"), timeout_s=5, what="the end of the ping")
+        wait_until(lambda: seen[-1][:2] == ("PING", "sent"), timeout_s=20, what="the end of the ping")
         seen.clear()
         with client.pipeline() as pipeline:
             pipeline.delete("list").lpush("list", "word").execute()
-        wait_until(lambda: len(seen) == 3, timeout_s=5, what="the last word")
+        wait_until(lambda: len(seen) == 3, timeout_s=20, what="the last word")
     assert [(name, point) for name, point, _ in seen] == [
         ("MULTI DEL LPUSH EXEC", point) for point in ("before", "after", "sent")
     ]
@@ -88,12 +88,12 @@ def test_a_client_that_leaves_takes_nothing_along(redis_server: RedisServer) -> 
         client.delete("list")
         connection = client.connection_pool.get_connection()
         connection.send_command("BRPOP", "list", 30)
-        wait_until(lambda: "BRPOP" in waiting, timeout_s=5, what="the waiting client")
+        wait_until(lambda: "BRPOP" in waiting, timeout_s=20, what="the waiting client")
         connection.disconnect()
         with redis_server.client(7) as direct:
             wait_until(
                 lambda: not any(each["cmd"] == "brpop" and each["db"] == "7" for each in direct.client_list()),
-                timeout_s=5,
+                timeout_s=20,
                 what="its end",
             )
             direct.lpush("list", "word")

@@ -346,7 +346,7 @@ def test_an_upload_that_breaks_off_is_not_stored(proxy: S3Proxy, direct: S3Clien
     """When the client dies in the middle of a body, S3 does not take half of it for the whole."""
     with raw_connection(proxy) as connection:
         connection.sendall(raw_put(bucket, BODY[:1000], promised=len(BODY)))
-    [event] = wait_until(lambda: proxy.timeline, timeout_s=5, what="end of the request")
+    [event] = wait_until(lambda: proxy.timeline, timeout_s=20, what="end of the request")
     assert (event.status, event.s3_status, event.bytes_in) == (None, None, 1000)
     assert keys(direct, bucket) == []
 
@@ -585,7 +585,7 @@ def test_a_stall_is_a_timeout(proxy: S3Proxy, direct: S3Client, bucket: str, car
     assert stall.hits == 1
     assert keys(direct, bucket) == ([KEY] if carried_out else [])
     stall.release()
-    [event] = wait_until(lambda: proxy.timeline, timeout_s=5, what="end of the request")
+    [event] = wait_until(lambda: proxy.timeline, timeout_s=20, what="end of the request")
     assert (event.s3_status, event.bytes_in) == (200 if carried_out else None, len(BODY))
     assert keys(direct, bucket) == ([KEY] if carried_out else [])
 
@@ -596,7 +596,7 @@ def test_a_stall_ends_when_released(proxy: S3Proxy, bucket: str, carried_out: bo
     stall = proxy.inject(Stall(carried_out=carried_out))
     with raw_connection(proxy) as connection:
         connection.sendall(raw_put(bucket))
-        wait_until(lambda: stall.hits, timeout_s=5, what="the stall")
+        wait_until(lambda: stall.hits, timeout_s=20, what="the stall")
         assert proxy.timeline == []
         stall.release()
         assert connection.recv(12) == f"HTTP/1.1 {status}".encode()
@@ -629,7 +629,7 @@ def test_a_delay_reads_nothing(proxy: S3Proxy, direct: S3Client, bucket: str) ->
         with pytest.raises(TimeoutError):
             connection.sendall(raw_put(bucket, body))
     delay.release()
-    [event] = wait_until(lambda: proxy.timeline, timeout_s=5, what="end of the request")
+    [event] = wait_until(lambda: proxy.timeline, timeout_s=20, what="end of the request")
     assert event.status is None
     assert event.bytes_in < len(body)
     assert keys(direct, bucket) == []
@@ -650,9 +650,9 @@ def test_closing_lets_everything_go(s3_server: S3Server, bucket: str) -> None:
 
             for stall in stalls:
                 pool.submit(ask)
-                wait_until(lambda stall=stall: stall.hits, timeout_s=5, what="the stall")  # type: ignore[misc]
+                wait_until(lambda stall=stall: stall.hits, timeout_s=20, what="the stall")  # type: ignore[misc]
         assert time.monotonic() - started < 4
-    wait_until(lambda: threading.active_count() <= threads, timeout_s=5, what="end of the threads")
+    wait_until(lambda: threading.active_count() <= threads, timeout_s=20, what="end of the threads")
 
 
 # Broken connections
@@ -903,11 +903,11 @@ def test_an_outage_breaks_what_is_under_way(proxy: S3Proxy, direct: S3Client, bu
     delay = proxy.inject(Delay())
     with raw_connection(proxy) as connection:
         connection.sendall(raw_put(bucket))
-        wait_until(lambda: delay.hits, timeout_s=5, what="the delay")
+        wait_until(lambda: delay.hits, timeout_s=20, what="the delay")
         proxy.down()
         assert read_to_the_end(connection) == b""
     delay.release()
-    events: list[Event] = wait_until(lambda: proxy.timeline, timeout_s=5, what="end of the request")
+    events: list[Event] = wait_until(lambda: proxy.timeline, timeout_s=20, what="end of the request")
     assert (events[0].status, events[0].s3_status) == (None, None)
     assert keys(direct, bucket) == []
 
@@ -926,7 +926,7 @@ def test_an_outage_takes_nothing_back(bucket: str) -> None:
             proxy.down()
             assert read_to_the_end(connection) == b""
             accepted.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-            events: list[Event] = wait_until(lambda: proxy.timeline, timeout_s=5, what="end of the request")
+            events: list[Event] = wait_until(lambda: proxy.timeline, timeout_s=20, what="end of the request")
     assert (events[0].status, events[0].s3_status) == (None, 200)
     assert events[0].done_sequence is not None
 

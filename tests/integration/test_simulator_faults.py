@@ -111,7 +111,7 @@ def test_a_stall_before_the_headers_ends_when_released(sim: Simulator, rest: Res
 def test_a_stall_in_the_body_comes_after_its_first_bytes(sim: Simulator, rest: Rest, wav: str) -> None:
     """Half of the body arrives, then nothing."""
     sim.inject(Stall(at=0.5))
-    with rest.get(wav, stream=True, timeout=0.2) as answer:
+    with rest.get(wav, stream=True, timeout=1) as answer:
         got = answer.raw.read(32022)
         assert len(got) == 32022
         with pytest.raises(Exception, match="timed out"):
@@ -127,16 +127,15 @@ def test_a_stall_may_end_by_itself(sim: Simulator, rest: Rest, wav: str) -> None
 
 
 def test_stopping_releases_what_stalls(account: Account) -> None:
-    """The simulator stops at once although a client hangs in a stall and another keeps its connection."""
+    """The simulator stops although a client hangs in a stall without an end and another keeps its connection."""
     sim = Simulator(accounts=[account]).start()
     wav = f"Recordings/{sim.record(account.sid).sid}.wav"
     sim.inject(Stall(at=0.5))
     with Rest(sim, account) as idle, Rest(sim, account) as rest, rest.get(wav, stream=True) as answer:
         idle.get("Recordings.json")
         answer.raw.read(10)
-        started = time.monotonic()
         sim.stop()
-        assert time.monotonic() - started < 1
+        assert len(answer.raw.read()) == 320044 - 10
 
 
 def test_trickles(sim: Simulator, rest: Rest, wav: str) -> None:

@@ -108,7 +108,7 @@ def test_no_secret_gets_out(s3_server: S3Server, log_format: str) -> None:
         in_outage = [send(web, data, method) for method, data in requests()]
         about = [web.get(path) for path in ("/metrics", "/readyz", "/healthz")]
         redis_server.start()
-        wait_until(lambda: web.get("/readyz").status == 200, timeout_s=5, what="recovery")
+        wait_until(lambda: web.get("/readyz").status == 200, timeout_s=20, what="recovery")
         web.stack.web.terminate()
         output.keep_of(web.stack.web)
         output.keep_of(redis_server.process)
