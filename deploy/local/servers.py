@@ -135,6 +135,8 @@ class RedisServer(LocalServer):
             "dir": str(self.directory),
             "databases": str(self.databases),
             "appendonly": "yes",
+            # The system's memory survives `kill`. Waiting for a busy disk, the server would answer nobody for seconds.
+            "appendfsync": "no",
             "save": "",
             "maxmemory": self._maxmemory,
             "maxmemory-policy": "noeviction",
