@@ -109,7 +109,7 @@ def test_no_secret_gets_out(s3_server: S3Server, log_format: str) -> None:
         about = [web.get(path) for path in ("/metrics", "/readyz", "/healthz")]
         redis_server.start()
         wait_until(lambda: web.get("/readyz").status == 200, timeout_s=20, what="recovery")
-        web.stack.web.terminate()
+        web.stack.web.terminate(30)  # as long as platforms wait for it
         output.keep_of(web.stack.web)
         output.keep_of(redis_server.process)
     for answer in (*in_service, *in_outage, *about):
