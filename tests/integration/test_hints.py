@@ -128,7 +128,7 @@ def test_a_lease_ends_after_its_holders_death(redis_url: str) -> None:
         with ours.lease(SID) as free:
             return free
 
-    wait_until(is_free, timeout_s=20, what="the end of the lease")
+    wait_until(is_free, timeout_s=5, what="the end of the lease")
 
 
 def test_without_redis_everything_is_free() -> None:

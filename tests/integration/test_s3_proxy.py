@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
@@ -650,7 +651,7 @@ def test_closing_lets_everything_go(s3_server: S3Server, bucket: str) -> None:
 
             for stall in stalls:
                 pool.submit(ask)
-                wait_until(lambda stall=stall: stall.hits, timeout_s=20, what="the stall")  # type: ignore[misc]
+                wait_until(partial(getattr, stall, "hits"), timeout_s=20, what="the stall")
         assert time.monotonic() - started < 4
     wait_until(lambda: threading.active_count() <= threads, timeout_s=20, what="end of the threads")
 
