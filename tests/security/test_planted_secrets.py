@@ -109,7 +109,8 @@ def test_no_secret_gets_out(s3_server: S3Server, log_format: str) -> None:
         about = [web.get(path) for path in ("/metrics", "/readyz", "/healthz")]
         redis_server.start()
         wait_until(lambda: web.get("/readyz").status == 200, timeout_s=20, what="recovery")
-        web.stack.web.terminate(30)  # as long as platforms wait for it
+        exit_code = web.stack.web.terminate(30)  # as long as platforms wait for it
+        assert exit_code == 0, web.stack.web.tail()
         output.keep_of(web.stack.web)
         output.keep_of(redis_server.process)
     for answer in (*in_service, *in_outage, *about):
