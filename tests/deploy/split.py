@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from deploy.local.observer import Observer
@@ -89,7 +90,11 @@ def _work(split: Split) -> None:
     """Archive and delete recordings of every kind, one of which fails at first, and use the command line."""
     stack, account_sid = split.stack, next(iter(split.stack.simulator.accounts))
     observer = Observer(stack.simulator, stack.s3.client(), stack.bucket)
-    announced = {"callback_url": stack.callback_url, "callback_events": ("completed", "absent")}
+    announced = {
+        "callback_url": stack.callback_url,
+        "callback_events": ("completed", "absent"),
+        "date_created": datetime.now(UTC) - timedelta(minutes=5),  # of all, for one day to hold them
+    }
     stack.simulator.inject(Cut(at=1000, framing="close"), times=1)
     kinds = {"call": {"seconds": 2.0}, "long": {"seconds": 300.0}, "encrypted": {"seconds": 2.0, "encrypted": True}}
     for kind, options in kinds.items():

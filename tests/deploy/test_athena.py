@@ -2,7 +2,6 @@
 
 import json
 import re
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,15 @@ from tests.deploy.conftest import Tool
 from tests.deploy.split import Split
 
 pytestmark = pytest.mark.timeout(300)  # the first test waits for a whole run of the product
+_MONTH = re.compile(r"^receipts/.*/year=(\d{4})/month=(\d{2})/")
 ATHENA = ROOT / "deploy" / "athena"
 Rows = list[dict[str, Any]]
 
 
-def queries() -> list[str]:
-    """Return the queries for the month in which the recordings of this run began."""
-    now = datetime.now(UTC)
+def queries(year: int, month: int) -> list[str]:
+    """Return the queries for a month."""
     text = (ATHENA / "queries.sql").read_text()
-    text = text.replace("year = 2026", f"year = {now.year}").replace("month = 11", f"month = {now.month}")
+    text = text.replace("year = 2026", f"year = {year}").replace("month = 11", f"month = {month}")
     return list(re.findall(r"^SELECT .*?;", text, re.DOTALL | re.MULTILINE))
 
 
@@ -40,6 +39,8 @@ class Auditor:
     def __init__(self, tool: Tool, documents: dict[str, bytes], root: Path) -> None:
         self._tool = tool
         self._root = root
+        ((year, month),) = {found.groups() for key in documents if (found := _MONTH.search(key))}
+        self._queries = queries(int(year), int(month))
         for key, body in documents.items():
             self.put(key, body)
 
@@ -62,7 +63,7 @@ class Auditor:
     def ask(self) -> list[Rows]:
         """Return the rows of each query."""
         tables = (ATHENA / "tables.sql").read_text().replace("PREFIX", "")
-        given = json.dumps({"tables": tables, "queries": queries(), "root": str(self._root)})
+        given = json.dumps({"tables": tables, "queries": self._queries, "root": str(self._root)})
         answered = self._tool("python", "tests/deploy/athena_in_duckdb.py", given=given)
         assert answered.returncode == 0, answered.stderr
         answers: list[Rows] = json.loads(answered.stdout)
