@@ -100,7 +100,7 @@ def main(arguments: list[str]) -> int:
     limit_s = 2 * INTERVAL_S + 1.5 * undisturbed.seconds
     print(f"wiped:     {wiped}")
     print(f"allowed are two sweep intervals of {INTERVAL_S} s and one and a half drains: {limit_s:.1f} s")
-    is_right = is_kept(wiped, limit_s) and not OUTPUT.leaks()
+    is_right = is_kept(wiped, limit_s) and not undisturbed.verdict.findings and not OUTPUT.leaks()
     print("kept" if is_right else "not kept")
     return 0 if is_right else 1
 
