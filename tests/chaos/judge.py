@@ -16,7 +16,14 @@ from tests.chaos.evidence import Asked, Download, Evidence, Truth, Version
 
 PAUSED = "control/deletions-paused.json"
 WRITTEN_ONCE = ("recordings/", "receipts/", "deletions/", "absences/", "index/")
-_BY_DAY = ("recordings", "receipts", "deletions", "absences", "quarantine", "transcriptions")
+_BY_DAY = {
+    "recordings": ("wav", "mp3"),
+    "receipts": ("json",),
+    "deletions": ("json", "requested.json"),
+    "absences": ("json",),
+    "quarantine": ("json",),
+    "transcriptions": ("json",),
+}
 _OF_NOBODY = re.compile(r"control/deletions-paused\.json|reports/day=\d{4}-\d{2}-\d{2}/audit\.(json|csv|html)")
 _SID = re.compile(r"RE[0-9a-f]{32}")
 _PUTS, _READS = ("PutObject", "CompleteMultipartUpload"), ("GetObject", "HeadObject")
@@ -72,6 +79,9 @@ class Court:
             self._downloads[download.recording_sid].append(download)
         self._by_key: defaultdict[str, list[Asked]] = defaultdict(list)
         self._deletes: defaultdict[str | None, list[Asked]] = defaultdict(list)
+        self._refusals = Counter(
+            each.recording_sid for each in evidence.asked if (each.what, each.status) == ("media", 400)
+        )
         for asked in sorted(evidence.asked, key=lambda each: each.order):
             if asked.side == "s3":
                 self._by_key[asked.key].append(asked)
@@ -126,7 +136,7 @@ class Court:
         if receipt is None or receipt.document is None:
             yield "no_receipt", "no receipt that can be read"
             return
-        for name in statements.of_receipt(receipt.document, truth, media):
+        for name in statements.of_receipt(receipt.document, truth, media, self._refusals[truth.recording_sid]):
             yield "receipt_differs", f"the receipt's {name} is not what it was at Twilio, or is in S3"
         answers = [each.done for each in self._deletes[truth.recording_sid]]
         if deletion := self._document(truth, "deletions"):
@@ -248,7 +258,8 @@ class Court:
                 yield Finding("overwritten", _sid_in(key), f"{len(versions)} versions of {key}")
             if not self._belongs(key):
                 yield Finding("foreign_object", _sid_in(key), f"{key} belongs to no recording")
-        for key in self._evidence.markers:
+        removed = {each.key for each in self._evidence.asked if each.what == "DeleteObject" and each.done in (200, 204)}
+        for key in sorted(removed.union(self._evidence.markers)):  # that of one version leaves no marker
             if key.startswith(WRITTEN_ONCE):
                 yield Finding("removed", _sid_in(key), f"{key} was deleted")
         if self._latest(PAUSED):
@@ -263,7 +274,8 @@ class Court:
         if sid not in self._known:
             return False
         truth = self._truths[sid]
-        return any(key.startswith(f"{each}/{truth.folder}{sid}.") for each in _BY_DAY) or key in _index(truth)
+        of_its_day = {_key(truth, collection, end) for collection, ends in _BY_DAY.items() for end in ends}
+        return key in of_its_day or key in _index(truth)
 
     # Looking things up
 

@@ -13,11 +13,16 @@ Document = Mapping[str, Any]
 
 # What Twilio's own resource says otherwise once it is deleted.
 _CHANGES = {"status", "date_updated"}
+_LAYOUTS = [2, 1]
 _DETAILS = {"public_key_sid": "encryption_public_key_sid", "encrypted_cek": "encryption_cek", "iv": "encryption_iv"}
 
 
-def of_receipt(said: Document, truth: Truth, media: Version) -> Iterator[str]:
-    """Yield what a receipt states otherwise than Twilio, or than S3 of the media that it is about."""
+def of_receipt(said: Document, truth: Truth, media: Version, refusals: int) -> Iterator[str]:
+    """Yield what a receipt states otherwise than Twilio, or than S3 of the media that it is about.
+
+    `refusals` says how often Twilio answered 400 to a request for the media: after one for two channels and one for a
+    single channel, neither is asked for.
+    """
     resource = truth.resource
     is_encrypted = resource["encryption_details"] is not None
     yield from _wrong(
@@ -43,7 +48,7 @@ def of_receipt(said: Document, truth: Truth, media: Version) -> Iterator[str]:
         "sha256": media.sha256,
         "format": extension,
         "channels": None if is_encrypted else resource["channels"],
-        "requested_channels": resource["channels"],
+        "requested_channels": None if refusals >= len(_LAYOUTS) and _tried(said) == _LAYOUTS else resource["channels"],
     }
     yield from _wrong(said, about, "media")
     yield from _wrong(
@@ -102,6 +107,12 @@ def _about(truth: Truth, receipt: Version) -> dict[str, Any]:
         "account_sid": truth.account_sid,
         "receipt": {"key": receipt.key, "version_id": receipt.version_id},
     }
+
+
+def _tried(receipt: Document) -> list[Any]:
+    """Return the numbers of channels that a receipt says Twilio answered with 400."""
+    attempts = _dig(receipt, "media", "attempts") or []
+    return [_dig(each, "requested_channels") for each in attempts if _dig(each, "status") == 400]
 
 
 def _encryption(resource: Document) -> dict[str, Any]:

@@ -208,6 +208,18 @@ def twins(evidence: Evidence, *left_out: str) -> None:
         evidence.asked.append(replace(each, **at_all))
 
 
+def removal(key: str) -> Asked:
+    """Return how one version is deleted, which leaves no marker."""
+    return request(
+        order=45, carried_out=46, ended=47, key=key, method="DELETE", what="DeleteObject", status=204, done=204
+    )
+
+
+def version_of(key: str) -> Callable[[Evidence], None]:
+    """Return what adds an object."""
+    return lambda evidence: evidence.versions.append(Version(key, "v", True, 1, OTHER))
+
+
 def forgotten(evidence: Evidence) -> None:
     evidence.versions.clear()
     evidence.truths[0] = truth(deleted=False)
@@ -224,6 +236,8 @@ BREACHES: dict[str, tuple[str, Callable[[Evidence], object]]] = {
     "overwritten": ("overwritten", second(MEDIA)),
     "receipt overwritten": ("overwritten", second(RECEIPT)),
     "receipt removed": ("removed", lambda e: e.markers.append(RECEIPT)),
+    "receipt removed by its version": ("removed", lambda e: e.asked.append(removal(RECEIPT))),
+    "removed and written again": ("removed", lambda e: e.asked.append(removal(MEDIA))),
     "other bytes": ("altered", version(MEDIA, sha256=OTHER)),
     "bytes of nowhere": ("foreign_bytes", lambda e: e.downloads.clear()),
     "a shorter object": ("foreign_bytes", version(MEDIA, bytes=99)),
@@ -272,6 +286,8 @@ BREACHES: dict[str, tuple[str, Callable[[Evidence], object]]] = {
     "stop switch left on": ("deletions_paused", lambda e: e.versions.append(Version(PAUSED, "p", True, 9, OTHER, {}))),
     "an upload left open": ("stray_upload", lambda e: e.uploads.append(MEDIA)),
     "something of nobody's": ("foreign_object", lambda e: e.versions.append(Version("tmp/x", "f", True, 1, OTHER))),
+    "another name beside it": ("foreign_object", version_of(MEDIA + ".tmp")),
+    "another number beside it": ("foreign_object", version_of(RECEIPT.replace(".json", ".2.json"))),
     "filed under another day": ("foreign_object", media_of_another_day),
     "a DELETE of something unknown": (
         "foreign_delete",
@@ -341,6 +357,20 @@ def test_a_lie_is_found(told: tuple[str, str, Any]) -> None:
     found = rules(evidence)
     assert ("receipt_differs" if key == RECEIPT else "proof_differs") in found
     assert found <= {"receipt_differs", "proof_differs"}  # a request repeats what the receipt says
+
+
+@pytest.mark.parametrize(("refusals", "found"), [(1, {"receipt_differs"}), (2, set())])
+def test_a_refused_layout_is_not_asked_for(refusals: int, found: set[str]) -> None:
+    """A receipt may say that no number of channels was asked for, where Twilio has refused both."""
+    evidence = faultless()
+    attempts = [{"requested_channels": 2, "status": 400}, {"requested_channels": 1, "status": 400}]
+    for each in evidence.versions:
+        if each.document and "media" in each.document:
+            each.document["media"] |= {"requested_channels": None, "attempts": attempts}
+    for number in range(refusals):
+        told = {"what": "media", "status": 400, "done": 400, "recording_sid": SID, "side": "twilio"}
+        evidence.asked.append(request(order=11 + number, ended=12 + number, key=SID, method="GET", **told))
+    assert rules(evidence) == found
 
 
 @pytest.mark.parametrize(("name", "value"), [("reason", "stored_externally"), ("error_code", None)])
