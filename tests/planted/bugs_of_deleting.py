@@ -183,4 +183,20 @@ BUGS = (
             '            log.info("quarantine_resolved"',
         ),
     ),
+    bug(
+        "request-taken-for-permission",
+        "looks at nothing once the request of a deletion is written, as after a worker's death",
+        (
+            DELETION,
+            "        self._check_allowed(verified)\n",
+            "        if self.archive.head(verified.filing.deletion_request) is None:\n"
+            "            self._check_allowed(verified)\n",
+        ),
+    ),
+    bug(
+        "old-looks",
+        "deletes by looks that S3 has made old by answering slowly",
+        (DELETION, "        if self.clock() - began > _MOMENT_S:\n", "        if False:\n"),
+        tests=("tests/integration/test_deletion.py",),
+    ),
 )
