@@ -16,6 +16,7 @@ from tests.chaos.evidence import Asked, Download, Evidence, Truth, Version
 
 PAUSED = "control/deletions-paused.json"
 WRITTEN_ONCE = ("recordings/", "receipts/", "deletions/", "absences/", "index/")
+# What may be filed under the day of a recording, and how its names end.
 _BY_DAY = {
     "recordings": ("wav", "mp3"),
     "receipts": ("json",),
@@ -259,7 +260,7 @@ class Court:
             if not self._belongs(key):
                 yield Finding("foreign_object", _sid_in(key), f"{key} belongs to no recording")
         removed = {each.key for each in self._evidence.asked if each.what == "DeleteObject" and each.done in (200, 204)}
-        for key in sorted(removed.union(self._evidence.markers)):  # that of one version leaves no marker
+        for key in sorted(removed.union(self._evidence.markers)):  # to delete one version leaves no marker
             if key.startswith(WRITTEN_ONCE):
                 yield Finding("removed", _sid_in(key), f"{key} was deleted")
         if self._latest(PAUSED):
@@ -284,7 +285,9 @@ class Court:
         return {truth.recording_sid: truth for truth in self._evidence.truths}
 
     def _media(self, truth: Truth) -> list[Version]:
-        return [version for extension in ("wav", "mp3") for version in self._at(_key(truth, "recordings", extension))]
+        return [
+            version for extension in _BY_DAY["recordings"] for version in self._at(_key(truth, "recordings", extension))
+        ]
 
     def _document(self, truth: Truth, collection: str, extension: str = "json") -> dict[str, Any] | None:
         latest = self._latest(_key(truth, collection, extension))

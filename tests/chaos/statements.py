@@ -13,7 +13,7 @@ Document = Mapping[str, Any]
 
 # What Twilio's own resource says otherwise once it is deleted.
 _CHANGES = {"status", "date_updated"}
-_LAYOUTS = [2, 1]
+_LAYOUTS = [2, 1]  # in channels, as they are asked for
 _DETAILS = {"public_key_sid": "encryption_public_key_sid", "encrypted_cek": "encryption_cek", "iv": "encryption_iv"}
 
 
